@@ -1,0 +1,146 @@
+"""Which rows may speak for an agent, and whose is right: rules 1, 2, 3 and 5 of `relay.decide`. Pure.
+
+A *claim* is a row that may speak. Its *contact* is when the agent was last heard of by that row, by the stream's clock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared import models
+from shared.models import AgentRow
+
+from .fleet import Fleet, Node, Table
+
+TIE: Final = 1_000
+"""ms: Wazuh writes whole seconds, so two contacts within one second cannot be told apart."""
+
+NOBODY: Final = ("unknown", "undefined", "")
+"""node_name before an agent's first keepalive (schema_global.sql), and of a node without a name (cluster_utils.c)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A row that may speak for an agent."""
+
+    node: Node
+    row: AgentRow
+    contact: int  # Unix ms by the stream's clock
+    seconds: int  # the same in Unix s by the node's clock
+    mirror: bool
+    frozen: bool  # alive, but named in `quiet`: no keepalive since `contact`
+
+    @property
+    def alive(self) -> bool:
+        """Whether it says that the agent is there."""
+        return self.row.status in ("active", "pending")
+
+    @property
+    def worker(self) -> bool:
+        """Whether a worker says so."""
+        return self.node.node_type == "worker"
+
+
+# Rules 1, 3 and 5: who may speak ------------------------------------------------------------------------------------
+
+
+def first_hand(node: Node, row: AgentRow) -> bool:
+    """Rule 1: whether this row was written by the remoted that the agent reports to."""
+    if node.node_type == "master" and row.node_name is not None:
+        return row.node_name == node.node_name
+    return True
+
+
+def contact_seconds(node: Node, table: Table, row: AgentRow) -> int | None:
+    """When the agent was last heard of, in Unix s by the node's clock; None: never.
+
+    A stop is a contact: the agent said goodbye. An agent that lives and is not in `quiet` was heard of at most
+    `quiet_after` before that list was taken, though its row was shipped when it last changed.
+    """
+    if row.status == "disconnected" and row.code == models.CODE_STOPPED and row.disconnection_time:
+        return row.disconnection_time
+    if row.last_keepalive is None or row.status not in ("active", "pending"):
+        return row.last_keepalive
+    if row.id in table.quiet:
+        return max(table.quiet[row.id], row.last_keepalive)
+    return max(row.last_keepalive, (node.quiet_at - models.quiet_after(node.period)) // 1000)
+
+
+def claims(fleet: Fleet, number: int, agent: tuple[str, int]) -> list[Claim]:
+    """Every row that may speak for an agent of this name and date_add, silent mirrors left out."""
+    found = [
+        claim
+        for node in fleet.nodes.values()
+        if (row := fleet.tables[node.node].rows.get(number)) is not None
+        and (claim := _claim(fleet, node, row)) is not None
+        and _counts(fleet, claim, agent)
+    ]
+    spoken_for = {claim.row.node_name for claim in found if claim.mirror}
+    alone = all(claim.mirror for claim in found)
+    return [claim for claim in found if _speaks(fleet, claim, found, spoken_for, alone=alone)]
+
+
+def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
+    table = fleet.tables[node.node]
+    seconds = contact_seconds(node, table, row)
+    if seconds is None:
+        return None
+    frozen = row.id in table.quiet and row.status in ("active", "pending")
+    return Claim(node, row, seconds * 1000 + node.offset, seconds, mirror=not first_hand(node, row), frozen=frozen)
+
+
+def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
+    """Rule 5: a worker keeps the old name on a reused id, and an old row of it; client.keys is never late by more than 9 s."""
+    name, date_add = agent
+    if not claim.worker:
+        return True
+    if claim.node.keys_state == "ok":
+        entry = fleet.tables[claim.node.node].keys.get(claim.row.id)
+        known = entry is not None and entry.name == name and not entry.removed
+    else:
+        known = claim.row.name == name
+    return known and claim.contact >= date_add * 1000 - fleet.policy.sync_jitter
+
+
+def _speaks(fleet: Fleet, claim: Claim, found: Sequence[Claim], spoken_for: set[str | None], *, alone: bool) -> bool:
+    """Rule 3, and the echo of rule 2: which of the rows is somebody's own word."""
+    if not claim.mirror:
+        silenced = not claim.node.fresh and claim.node.node_name in spoken_for
+        return not silenced and not (not claim.worker and _echoes(claim, found))
+    if claim.row.status == "disconnected" and claim.row.code == models.CODE_RESET:
+        return False
+    if claim.row.node_name in NOBODY:
+        return alone
+    owner = fleet.named(claim.row.node_name)
+    return owner is None or not owner.fresh
+
+
+def _echoes(claim: Claim, found: Sequence[Claim]) -> bool:
+    """A worker's stop, synced onto a master's row whose agent had come to the master meanwhile (wazuh/wazuh#24401)."""
+    row = claim.row
+    return row.code == models.CODE_STOPPED and any(
+        other.worker and (other.row.disconnection_time, other.row.code) == (row.disconnection_time, row.code) for other in found
+    )
+
+
+# Rule 2: whose row is right -----------------------------------------------------------------------------------------
+
+
+def owner(found: Sequence[Claim], sync_jitter: int) -> Claim | None:
+    """The claim that is right: the newest contact, with a worker's before the master's within the jitter of a sync."""
+    if not found:
+        return None
+    newest = max(claim.contact for claim in found)
+    rivals = [claim for claim in found if claim.contact >= newest - TIE]
+    if not any(claim.worker for claim in rivals):
+        rivals = [c for c in found if c.worker and c.contact >= newest - sync_jitter and _outranks(c, rivals)] or rivals
+    # Within a second nobody can say what was first: the living before the gone makes no false outage.
+    return max(rivals, key=lambda claim: (claim.alive, claim.worker, claim.contact, claim.node.node))
+
+
+def _outranks(worker: Claim, masters: Sequence[Claim]) -> bool:
+    """Whether a worker's row stands against the master's newer one: not once it is known to have fallen silent, and not
+    against a living row that the master's own remoted wrote (its node_name proves it) after the worker's agent left."""
+    if worker.alive:
+        return not worker.frozen
+    return not any(claim.alive and not claim.mirror and claim.row.node_name is not None for claim in masters)

@@ -1,0 +1,225 @@
+"""What the relay says: events, batches, heartbeats, and the messages that carry them.
+
+Pure. The bodies are the seed's and stay exactly so: an event has its ten keys and no other; everything more travels in
+NATS headers, in CloudEvents 1.0 binary mode (https://github.com/cloudevents/spec, NATS protocol binding).
+
+Rules
+ * An event's id is made from facts alone (who, what, when it happened by Wazuh's own record, and the agent's event
+   before it): nothing of a clock, a node or a threshold, so that deciding again gives the same id.
+ * `timestamp` is when it happened by Wazuh's record, never when the relay noticed.
+ * One event goes to `.status` and to the subject of its kind; the body is the same, the Nats-Msg-Id is not, because a
+   stream deduplicates across subjects.
+ * A batch holds the events of one input, at most BATCH_EVENTS of them, so that it stays below NATS's payload limit.
+
+To add a kind: add it to `Kind`, `TOKENS` and (for a status) decide's rule that makes it; README's table is checked by a test.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import rfc8785
+
+from shared import subjects
+
+Status = Literal["Active", "Disconnected", "NeverConnected", "Pending", "Unknown"]
+Kind = Literal["connected", "disconnected", "pending", "registered", "removed"]
+
+Reason = Literal["first_contact", "returned", "stopped", "silent", "manager_reset", "unexplained", "startup", "registered", "removed"]
+"""Why: status_code 3, 4 and 5 of Wazuh's row say stopped, silent and manager_reset; unexplained where a schema before
+4.6 has no code. An agent that is Active had its first_contact or returned."""
+
+TOKENS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "connected": ("status", "connected"),
+    "disconnected": ("status", "disconnected"),
+    "pending": ("status",),
+    "registered": ("status", "registered"),
+    "removed": ("status", "removed"),
+}
+"""The last tokens of the subjects that an event of a kind is published on."""
+
+SCHEMA_VERSION: Final = "1"
+BATCH_EVENTS: Final = 500  # about 400 bytes each: 200 KB of NATS's 1 MiB
+
+H_SCHEMA: Final = "Wazuh-Schema"
+H_KIND: Final = "Wazuh-Kind"
+H_REASON: Final = "Wazuh-Reason"
+H_CLUSTER: Final = "Wazuh-Cluster"
+H_LATE: Final = "Wazuh-Late"
+H_OUTBOX: Final = "Wazuh-Outbox-Sequence"
+H_POSITION: Final = "Wazuh-Raw-Position"
+H_MESSAGE_ID: Final = "Nats-Msg-Id"
+
+COVERED_PREFIXES: Final = ("wazuh-", "ce-")
+"""Headers that mean something and are covered by the signature; the signature itself is not (sealing.SIGNATURE_HEADER)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of one agent. Times are Unix seconds as Wazuh recorded them."""
+
+    kind: Kind
+    reason: Reason
+    agent_id: int
+    agent_name: str
+    previous: Status
+    current: Status
+    ip: str | None
+    last_keepalive: int | None
+    manager_node: str
+    timestamp: int
+    event_id: str
+    late: bool  # decided from a snapshot that had waited in a spool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The fleet after an input."""
+
+    total: int
+    active: int
+    disconnected: int
+    changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to be sealed and published. `body` is RFC 8785 JSON without a signature."""
+
+    subject: str
+    message_id: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def utc(seconds: int) -> str:
+    """Unix seconds as RFC 3339 UTC; what no calendar holds is the calendar's end, as Wazuh itself writes it."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return "9999-12-31T23:59:59Z"
+
+
+def event_id(
+    cluster: str,
+    agent: tuple[int, str, int],
+    kind: Kind,
+    change: tuple[Status, Status],
+    timestamp: int,
+    code: int | None,
+    previous_id: str,
+) -> str:
+    """`evt_{agent_id}_{t}_{kind}_{h}`. `agent` is its identity (id, name, date_add); ids alone are reused by Wazuh."""
+    facts = [1, cluster, *agent, kind, *change, timestamp, code, previous_id]
+    digest = hashlib.sha256(rfc8785.dumps(_interoperable(facts))).hexdigest()[:16]
+    return f"evt_{subjects.agent_id(agent[0])}_{timestamp}_{kind}_{digest}"
+
+
+def _interoperable(facts: Sequence[Any]) -> list[Any]:
+    # RFC 8785 knows only numbers that a double holds exactly; a hostile row may hold larger ones.
+    return [str(fact) if isinstance(fact, int) and abs(fact) >= 2**53 else fact for fact in facts]
+
+
+def body(event: Event) -> dict[str, Any]:
+    """The ten keys of the seed's AgentStatusEvent, not yet signed."""
+    return {
+        "agent_id": subjects.agent_id(event.agent_id),
+        "agent_name": event.agent_name,
+        "previous_status": event.previous,
+        "current_status": event.current,
+        "ip_address": event.ip,
+        "last_keepalive": None if event.last_keepalive is None else utc(event.last_keepalive),
+        "manager_node": event.manager_node,
+        "timestamp": utc(event.timestamp),
+        "event_id": event.event_id,
+        "signature": None,
+    }
+
+
+def canonical(fields: Mapping[str, Any]) -> bytes:
+    """The RFC 8785 form of a body without its `signature`: what that signature is over."""
+    return rfc8785.dumps({key: value for key, value in fields.items() if key != "signature"})
+
+
+def messages(prefix: str, cluster: str, event: Event) -> list[Message]:
+    """The messages of one event: one on each of its kind's subjects."""
+    packed = canonical(body(event))
+    headers = _headers(cluster, event)
+    return [
+        Message(subjects.agent(prefix, event.agent_id, token), f"{event.event_id}:{token}", packed, headers) for token in TOKENS[event.kind]
+    ]
+
+
+def batches(prefix: str, cluster: str, node: str, position: int, now: int, happened: Sequence[Event], summary: Summary) -> list[Message]:
+    """The batch messages of one input, made from its RAW `position` and stream time `now` (Unix ms), so that they are the
+    same each time the input is decided. A fleet's baseline makes one without events."""
+    chunks = [happened[i : i + BATCH_EVENTS] for i in range(0, len(happened), BATCH_EVENTS)] or [[]]
+    return [
+        Message(
+            subjects.agent_events(prefix),
+            f"batch_{position}_{number}",
+            canonical(_batch_body(f"batch_{position}_{number}", node, now, chunk, summary)),
+            {
+                **_cloudevent(cluster, node, f"batch_{position}_{number}", "agents.batch", utc(now // 1000)),
+                H_KIND: "batch",
+                H_CLUSTER: percent(cluster),
+                H_SCHEMA: SCHEMA_VERSION,
+            },
+        )
+        for number, chunk in enumerate(chunks)
+    ]
+
+
+def _batch_body(batch_id: str, node: str, now: int, chunk: Sequence[Event], summary: Summary) -> dict[str, Any]:
+    return {
+        "batch_id": batch_id,
+        "manager_node": node,
+        "timestamp": utc(now // 1000),
+        "events": [body(event) for event in chunk],
+        "summary": {
+            "total_agents": summary.total,
+            "active_agents": summary.active,
+            "disconnected_agents": summary.disconnected,
+            "changes_detected": summary.changes,
+        },
+    }
+
+
+def _headers(cluster: str, event: Event) -> dict[str, str]:
+    headers = {
+        **_cloudevent(cluster, event.manager_node, event.event_id, f"agent.{event.kind}", utc(event.timestamp)),
+        "ce-subject": subjects.agent_id(event.agent_id),
+        H_KIND: event.kind,
+        H_REASON: event.reason,
+        H_CLUSTER: percent(cluster),
+        H_SCHEMA: SCHEMA_VERSION,
+    }
+    return {**headers, H_LATE: "true"} if event.late else headers
+
+
+def _cloudevent(cluster: str, node: str, identity: str, kind: str, time: str) -> dict[str, str]:
+    return {
+        "ce-specversion": "1.0",
+        "ce-id": identity,
+        "ce-source": f"/wazuh-jetstream/{percent(cluster)}/{percent(node)}",
+        "ce-type": f"wazuh-jetstream.{kind}.v1",
+        "ce-time": time,
+        "ce-datacontenttype": "application/json",
+    }
+
+
+def percent(text: str) -> str:
+    """Text as a header value: percent-encoded as CloudEvents asks, so that no name can break out of a header."""
+    return quote(text, safe="", errors="replace")
+
+
+def covered(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that a message's signature covers, by lower-case name (NATS keeps case, proxies may not)."""
+    return {
+        name.lower(): value
+        for name, value in headers.items()
+        if name.lower().startswith(COVERED_PREFIXES) and name.lower() != "wazuh-signature"
+    }

@@ -1,0 +1,318 @@
+"""What the relay knows: each node's own view, and each agent's decided state. Pure: time comes in with each message.
+
+The view of a node is folded from its raw snapshots exactly as its collector made it; nothing is judged here, only kept:
+
+ * A node's messages are taken in the order (boot, seq). A repeat is dropped. A lower boot than the one held is refused:
+   two collectors speak for one node (rule 7).
+ * A gap in seq leaves rows usable and absence unproved, until a `full`, or until the digest that each snapshot carries
+   says that our copy is the collector's after all (rule 7).
+ * The clock offset of a node is the least difference between the stream's time and the node's own when it sent, over
+   the last OFFSET_WINDOW: the least is the one with the least delay in it.
+ * A node is fresh while its last readable snapshot is at most `node_stale` old, by the stream's clock. What drains from a
+   spool does not make it fresh.
+
+`fold` keeps the books and says which agents were touched; `decide` judges them; `settle` takes over what it judged.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from shared import models, wire
+from shared.models import AgentRow, KeyEntry
+
+from .events import Reason, Status
+
+OFFSET_WINDOW: Final = 600_000  # ms: long enough to meet a quick delivery, short enough to follow a stepped clock
+
+HoldKind = Literal["reset", "pending", "unexplained", "regressed"]
+Refusal = Literal["repeat", "duplicate_collector"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator may set; milliseconds."""
+
+    reset_grace: int = 60_000
+    sync_jitter: int = 30_000
+    baseline_timeout: int = 90_000
+    node_stale: int = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One whole snapshot as it stands in RAW. Times are Unix ms."""
+
+    position: int  # the stream sequence of its last part
+    now: int  # the stream's time
+    sent_at: int  # the node's clock when it was handed to NATS
+    snapshot: wire.Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """The relay's own tick: time has passed and nothing came."""
+
+    position: int
+    now: int
+
+
+Input = Heard | Ticked
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The small facts of one node; its tables are in `Table`. Times are Unix ms."""
+
+    node: str
+    cluster: str
+    node_name: str
+    node_type: models.NodeType
+    boot: int
+    seq: int
+    source: models.SourceKind
+    source_state: models.SourceState
+    source_error: str
+    db_version: int
+    keys_state: models.KeysState
+    period: int  # between keepalives as the collector learnt it; 0 unknown
+    late: int
+    offset: int  # stream time minus this node's clock
+    offset_least: int  # the least in the window that is being filled
+    offset_since: int  # stream time when that window began
+    heard_at: int  # stream time of its last message
+    seen_at: int  # stream time at which its rows were last read
+    as_of: int  # stream time up to which its rows tell all
+    quiet_at: int  # the node's clock when `quiet` was taken; 0 never
+    whole: bool  # has sent a full, so that absence means something
+    proved: bool  # our copy is the collector's: the digests agree
+    fresh: bool
+
+
+@dataclass(slots=True)
+class Table:
+    """Our copy of a node's rows, client.keys and quiet list."""
+
+    rows: dict[int, AgentRow] = field(default_factory=dict)
+    keys: dict[int, KeyEntry] = field(default_factory=dict)
+    quiet: dict[int, int] = field(default_factory=dict)
+    digest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A change that waits. Times are Unix ms by the stream's clock."""
+
+    kind: HoldKind
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """What is decided of one agent."""
+
+    id: int
+    name: str
+    date_add: int
+    status: Status
+    reason: Reason
+    since: int  # Unix s: when it became so
+    ip: str | None
+    last_keepalive: int | None  # Unix s by the witness's clock
+    manager_node: str  # where it reports
+    witness: str | None  # the node whose row said so
+    contact: int | None  # Unix s by the witness's clock: the newest contact that was decided on
+    last_event_id: str
+    hold: Hold | None
+
+    @property
+    def identity(self) -> tuple[int, str, int]:
+        """An id alone is no identity: Wazuh reuses ids (rule 5)."""
+        return (self.id, self.name, self.date_add)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What an input touched. `refused` where it was not taken at all."""
+
+    touched: frozenset[int]
+    late: bool = False
+    refused: Refusal | None = None
+
+
+@dataclass(slots=True)
+class Fleet:
+    """All that decide looks at."""
+
+    cluster: str
+    policy: Policy = field(default_factory=Policy)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
+    agents: dict[int, Agent] = field(default_factory=dict)
+    holding: set[int] = field(default_factory=set)
+    counts: Counter[Status] = field(default_factory=Counter)
+    began_at: int | None = None  # stream time of the first input
+    settled: bool = False  # the baseline is over
+
+    def adopt(self, agents: Iterable[Agent]) -> None:
+        """Take over agents as they were decided before."""
+        for agent in agents:
+            self._put(agent)
+
+    def settle(self, changed: Iterable[Agent], removed: Iterable[int], settled: bool) -> None:
+        """Take over what decide judged."""
+        for number in removed:
+            self._drop(number)
+        for agent in changed:
+            self._put(agent)
+        self.settled = settled
+
+    def _put(self, agent: Agent) -> None:
+        self._drop(agent.id)
+        self.agents[agent.id] = agent
+        self.counts[agent.status] += 1
+        if agent.hold is not None:
+            self.holding.add(agent.id)
+
+    def _drop(self, number: int) -> None:
+        known = self.agents.pop(number, None)
+        if known is not None:
+            self.counts[known.status] -= 1
+        self.holding.discard(number)
+
+    def fold(self, given: Input) -> Folded:
+        """Take an input into the books. Nothing is judged."""
+        if self.began_at is None:
+            self.began_at = given.now
+        if isinstance(given, Ticked):
+            return Folded(frozenset(self._freshen(given.now)))
+        known = self.nodes.get(given.snapshot.node)
+        refusal = order(known, given.snapshot)
+        if refusal is not None:
+            return Folded(frozenset(self._freshen(given.now)), refused=refusal)
+        table = self.tables.setdefault(given.snapshot.node, Table())
+        touched = absorb(table, given.snapshot)
+        node = heard(known, given, proved=table.digest == given.snapshot.digest)
+        self.nodes[node.node] = node
+        touched |= self._freshen(given.now)
+        return Folded(frozenset(touched), late=given.now - (given.snapshot.taken_at + node.offset) > self.policy.node_stale)
+
+    def _freshen(self, now: int) -> set[int]:
+        """Say which nodes are fresh now; where that changed, every agent of that node and every mirrored one is touched."""
+        touched: set[int] = set()
+        for node in list(self.nodes.values()):
+            fresh = now - node.seen_at <= self.policy.node_stale
+            if fresh != node.fresh:
+                self.nodes[node.node] = replace(node, fresh=fresh)
+                touched |= self.tables[node.node].rows.keys()
+        return touched
+
+    # What the nodes say together ------------------------------------------------------------------------------------
+
+    def registrars(self) -> list[Node]:
+        """The nodes that register, name and remove (rule 5): the masters, or all where no master is heard."""
+        masters = [node for node in self.nodes.values() if node.node_type != "worker"]
+        return masters or list(self.nodes.values())
+
+    def named(self, node_name: str | None) -> Node | None:
+        """The node that rows call so."""
+        return next((node for node in self.nodes.values() if node.node_name == node_name), None)
+
+    def through(self) -> int:
+        """Stream time up to which every reachable node has told all it saw (rule 9); 0 where none is reachable."""
+        return min((node.as_of for node in self.nodes.values() if node.fresh), default=0)
+
+
+def order(known: Node | None, snapshot: wire.Snapshot) -> Refusal | None:
+    """Whether a snapshot is in order (rule 7); None: it is."""
+    if known is None or snapshot.boot > known.boot:
+        return None
+    if snapshot.boot < known.boot:
+        return "duplicate_collector"
+    return "repeat" if snapshot.seq <= known.seq else None
+
+
+def absorb(table: Table, snapshot: wire.Snapshot) -> set[int]:
+    """Bring a table to what the snapshot says; the ids whose row, key or silence changed."""
+    touched = _absorb_rows(table, snapshot) | _absorb_keys(table, snapshot)
+    if snapshot.quiet is not None:
+        quiet = dict(snapshot.quiet)
+        touched |= {number for number, _ in table.quiet.items() ^ quiet.items()}
+        table.quiet = quiet
+    return touched
+
+
+def _absorb_rows(table: Table, snapshot: wire.Snapshot) -> set[int]:
+    if snapshot.kind == "beat":
+        return set()
+    rows = {row.id: row for row in snapshot.rows if row.id != 0}  # id 0 is the manager itself, never an agent
+    gone = table.rows.keys() - rows.keys() if snapshot.kind == "full" else table.rows.keys() & set(snapshot.gone)
+    touched = set(gone)
+    digest = table.digest - sum(models.row_digest(table.rows.pop(number)) for number in gone)
+    for number, row in rows.items():
+        held = table.rows.get(number)
+        if held == row:
+            continue
+        digest += models.row_digest(row) - (0 if held is None else models.row_digest(held))
+        table.rows[number] = row
+        touched.add(number)
+    table.digest = digest % models.DIGEST_MODULUS
+    return touched
+
+
+def _absorb_keys(table: Table, snapshot: wire.Snapshot) -> set[int]:
+    if snapshot.kind == "beat" or snapshot.keys_state != "ok":
+        return set()
+    keys = {entry.id: entry for entry in snapshot.keys}
+    gone = table.keys.keys() - keys.keys() if snapshot.kind == "full" else table.keys.keys() & set(snapshot.keys_gone)
+    changed = {number for number, entry in keys.items() if table.keys.get(number) != entry}
+    for number in gone:
+        del table.keys[number]
+    table.keys.update(keys)
+    return changed | gone
+
+
+def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
+    """The small facts of a node after a snapshot."""
+    s = given.snapshot
+    offset, least, since = _offset(known, given)
+    readable = s.source_state == "ok"
+    whole = (known is not None and known.whole and known.boot == s.boot) or (s.kind == "full" and readable)
+    return Node(
+        node=s.node,
+        cluster=s.cluster,
+        node_name=s.node_name,
+        node_type=s.node_type,
+        boot=s.boot,
+        seq=s.seq,
+        source=s.source,
+        source_state=s.source_state,
+        source_error=s.source_error,
+        db_version=s.db_version,
+        keys_state=s.keys_state,
+        period=s.period,
+        late=s.late,
+        offset=offset,
+        offset_least=least,
+        offset_since=since,
+        heard_at=given.now,
+        seen_at=max(min(s.taken_at + offset, given.now) if readable else 0, known.seen_at if known else 0),
+        as_of=max(min(s.as_of + offset, given.now) if readable else 0, known.as_of if known else 0),
+        quiet_at=s.taken_at if s.quiet is not None and readable else (known.quiet_at if known else 0),
+        whole=whole,
+        proved=proved,
+        fresh=known.fresh if known else False,
+    )
+
+
+def _offset(known: Node | None, given: Heard) -> tuple[int, int, int]:
+    """(offset, least of the window that is being filled, its beginning): a sliding least over one to two windows."""
+    seen = given.now - given.sent_at
+    if known is None:
+        return seen, seen, given.now
+    least = min(known.offset_least, seen)
+    if given.now - known.offset_since < OFFSET_WINDOW:
+        return min(known.offset, seen), least, known.offset_since
+    return least, seen, given.now

@@ -1,0 +1,63 @@
+"""Key files and the keyring: a directory that says which node signs with which keys.
+
+    keyring/
+      node01/current.key       any file names ending in .key; several keys of one node are valid at once
+      node01/next.key
+      node02/current.key
+
+A key file holds 64 hex digits (`openssl rand -hex 32`) and is readable by its owner alone. Node directories are named by
+`shared.subjects.escape`, as in the node's subject.
+"""
+
+import binascii
+import stat
+from pathlib import Path
+from typing import Final
+
+from . import sealing, subjects
+from .errors import ConfigError
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_MAX_KEY_FILE: Final = 4096  # bytes: a key is 64 hex digits and a newline
+
+Keyring = dict[str, dict[str, sealing.Key]]
+"""node name -> key id -> key."""
+
+
+def read_key(path: Path) -> sealing.Key:
+    """The key in a file. Raises ConfigError: absent, readable by others, or not a key."""
+    try:
+        mode = path.stat().st_mode
+        with path.open("rb") as file:
+            text = file.read(_MAX_KEY_FILE).strip()
+    except OSError as error:
+        raise ConfigError(
+            f"key file {path} cannot be read ({error.strerror}); make one: (umask 077; openssl rand -hex 32 > {path})"
+        ) from error
+    if mode & _OTHERS:
+        raise ConfigError(f"key file {path} can be read by others (mode {stat.S_IMODE(mode):o}); run: chmod 600 {path}")
+    try:
+        secret = binascii.unhexlify(text)
+    except ValueError:
+        secret = b""
+    if len(secret) != sealing.KEY_BYTES:
+        raise ConfigError(f"key file {path} must hold {2 * sealing.KEY_BYTES} hex digits; make one: openssl rand -hex 32 > {path}")
+    return sealing.Key(secret)
+
+
+def read_keyring(directory: Path) -> Keyring:
+    """Every node's keys. Raises ConfigError where the directory or a key cannot be used, or a node has no key."""
+    try:
+        nodes = sorted(entry for entry in directory.iterdir() if entry.is_dir())
+    except OSError as error:
+        raise ConfigError(
+            f"keyring {directory} cannot be read ({error.strerror}); it holds one directory per node with that node's .key files"
+        ) from error
+    return {subjects.unescape(node.name): _node_keys(node) for node in nodes}
+
+
+def _node_keys(directory: Path) -> dict[str, sealing.Key]:
+    keys = [read_key(path) for path in sorted(directory.glob("*.key"))]
+    if not keys:
+        raise ConfigError(f"keyring directory {directory} holds no .key file; copy the node's signing key there")
+    return {key.kid: key for key in keys}

@@ -1,0 +1,378 @@
+"""The raw snapshot: what one collector says one manager node believes at one moment, and its form on the wire.
+
+Pure: bytes in, values out; bytes are untrusted until they are values.
+
+    Snapshot --encode--> payload --split--> parts, each one message of at most PART_BYTES
+    message  --open_part--> Part --join--> payload --decode--> Snapshot
+
+Rules
+ * A payload is one codec byte and a msgpack map, columnar (one list per column), zstd-compressed above COMPRESS_ABOVE.
+ * `kind` full holds the whole table; delta holds rows that changed, absolute, and ids that are gone; beat holds neither.
+ * Every kind says when the node was looked at (`taken_at`), how old what it saw may be (`as_of`) and whether it could be
+   seen at all (`source_state`): a dead source is not a quiet one.
+ * `digest` and `count` are of the node's whole table after this snapshot, last_keepalive left out
+   (`shared.models.row_digest`): they prove that the relay's copy is the collector's.
+ * `quiet`, where it is not None, names each active or pending agent whose last keepalive is older than 1.5 periods, so
+   that every other one is known to be younger without shipping every keepalive.
+ * A part says when it was handed to NATS (`sent_at`): its difference from the stream's own time is the node's clock
+   offset, also for what waited in a spool.
+ * A newer schema version is refused, never guessed at.
+
+Not here: signatures (`sealing`), and whether a snapshot is in order or believable (the relay decides).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast, get_args
+
+import msgpack
+import zstandard
+
+from .errors import Quarantine
+from .models import CONNECTION_STATUSES, AgentRow, KeyEntry, KeysState, NodeType, SourceKind, SourceState
+
+SCHEMA_VERSION: Final = 1
+
+PART_BYTES: Final = 512 * 1024
+"""Data in one part; with its envelope and headers a part stays well below NATS's default max_payload of 1 MiB."""
+MAX_PARTS: Final = 256
+MAX_PAYLOAD_BYTES: Final = 512 * 1024 * 1024  # of msgpack, after decompression: about a million agents
+MAX_ROWS: Final = 2_000_000
+MAX_TEXT: Final = 64 * 1024  # characters of one name, address or sentence
+MAX_INT: Final = 2**63 - 1
+COMPRESS_ABOVE: Final = 512  # bytes: below it zstd's frame costs more than it saves
+
+Kind = Literal["full", "delta", "beat"]
+
+_PLAIN, _ZSTD = b"\x00", b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one node believed at one moment. Times ending in `_at`, `as_of`, `late` and `period` are milliseconds."""
+
+    cluster: str  # the cluster block's name
+    node: str  # the collector's name on the bus: wazuh.manager_node
+    node_name: str  # the cluster block's node_name: what rows call this node
+    node_type: NodeType
+    boot: int  # grows with every start of the collector
+    seq: int  # grows by one with every snapshot of a boot, from 1
+    kind: Kind
+    taken_at: int  # Unix ms by the node's clock
+    as_of: int  # Unix ms: nothing that happened later is in here
+    late: int  # ms by which the collector was behind its own plan
+    source: SourceKind
+    source_state: SourceState
+    source_error: str  # one sentence where source_state is not ok, else ""
+    db_version: int  # metadata db_version of 4.x (1..7); 500 for 5.0
+    rows: tuple[AgentRow, ...]
+    gone: tuple[int, ...]
+    keys: tuple[KeyEntry, ...]  # full: all of client.keys; else what changed in it
+    keys_gone: tuple[int, ...]
+    keys_state: KeysState
+    quiet: tuple[tuple[int, int], ...] | None  # (id, last_keepalive in s); None: not looked at in this snapshot
+    period: int  # ms between keepalives as learnt on this node; 0: not learnt yet
+    count: int
+    digest: int
+    gap: bool  # a full that stands for deltas that a full spool gave up
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One message of a snapshot."""
+
+    node: str
+    boot: int
+    seq: int
+    number: int  # from 1
+    total: int
+    sent_at: int  # Unix ms by the node's clock
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The relay's own clock in the stream of raw snapshots: says that nothing came."""
+
+    relay: str
+    sent_at: int  # Unix ms
+
+
+def malformed(what: str) -> Quarantine:
+    """The refusal of bytes that are not what `what` says they should be."""
+    return Quarantine("malformed", f"raw message refused: {what}; the sender is not a collector of this version")
+
+
+# Encoding -----------------------------------------------------------------------------------------------------------
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """The payload of a snapshot."""
+    packed: bytes = msgpack.packb(_columns(snapshot))
+    if len(packed) <= COMPRESS_ABOVE:
+        return _PLAIN + packed
+    return _ZSTD + zstandard.ZstdCompressor(level=3).compress(packed)
+
+
+def split(payload: bytes, node: str, boot: int, seq: int, sent_at: int, part_bytes: int = PART_BYTES) -> list[bytes]:
+    """The messages that carry a payload, in order. `sent_at` in Unix ms."""
+    chunks = [payload[i : i + part_bytes] for i in range(0, len(payload), part_bytes)]
+    return [
+        msgpack.packb(
+            {
+                "v": SCHEMA_VERSION,
+                "node": node,
+                "boot": boot,
+                "seq": seq,
+                "part": number,
+                "parts": len(chunks),
+                "sent_at": sent_at,
+                "data": chunk,
+            }
+        )
+        for number, chunk in enumerate(chunks, start=1)
+    ]
+
+
+def encode_tick(tick: Tick) -> bytes:
+    """The message of a tick."""
+    packed: bytes = msgpack.packb({"v": SCHEMA_VERSION, "tick": tick.relay, "sent_at": tick.sent_at})
+    return packed
+
+
+def message_id(node: str, boot: int, seq: int, number: int) -> str:
+    """The Nats-Msg-Id of a part: sending it again stores it once."""
+    return f"{node}:{boot}:{seq}:{number}"
+
+
+def _columns(s: Snapshot) -> dict[str, object]:
+    rows, keys = s.rows, s.keys
+    return {
+        "v": SCHEMA_VERSION,
+        "cluster": s.cluster,
+        "node": s.node,
+        "node_name": s.node_name,
+        "node_type": s.node_type,
+        "boot": s.boot,
+        "seq": s.seq,
+        "kind": s.kind,
+        "taken_at": s.taken_at,
+        "as_of": s.as_of,
+        "late": s.late,
+        "source": s.source,
+        "source_state": s.source_state,
+        "source_error": s.source_error,
+        "db_version": s.db_version,
+        "row_id": [r.id for r in rows],
+        "row_name": [r.name for r in rows],
+        "row_ip": [r.ip for r in rows],
+        "row_status": bytes(CONNECTION_STATUSES.index(r.status) for r in rows),
+        "row_code": [r.code for r in rows],
+        "row_disconnection_time": [r.disconnection_time for r in rows],
+        "row_last_keepalive": [r.last_keepalive for r in rows],
+        "row_date_add": [r.date_add for r in rows],
+        "row_node_name": [r.node_name for r in rows],
+        "gone": list(s.gone),
+        "key_id": [k.id for k in keys],
+        "key_name": [k.name for k in keys],
+        "key_ip": [k.ip for k in keys],
+        "key_removed": bytes(k.removed for k in keys),
+        "keys_gone": list(s.keys_gone),
+        "keys_state": s.keys_state,
+        "quiet_id": None if s.quiet is None else [q[0] for q in s.quiet],
+        "quiet_at": None if s.quiet is None else [q[1] for q in s.quiet],
+        "period": s.period,
+        "count": s.count,
+        "digest": s.digest,
+        "gap": s.gap,
+    }
+
+
+# Decoding -----------------------------------------------------------------------------------------------------------
+
+
+def open_part(body: bytes) -> Part | Tick:
+    """The part or tick in one message. Raises Quarantine: malformed, newer_schema, oversized."""
+    fields = _unpack(body)
+    if "tick" in fields:
+        return Tick(_text(fields, "tick"), _int(fields, "sent_at"))
+    data = fields.get("data")
+    if not isinstance(data, bytes) or not data:
+        raise malformed("'data' is not a byte string")
+    if len(data) > PART_BYTES:
+        raise Quarantine("oversized", f"raw message refused: a part of {len(data)} bytes, the limit is {PART_BYTES}")
+    part = Part(
+        node=_text(fields, "node"),
+        boot=_int(fields, "boot"),
+        seq=_int(fields, "seq"),
+        number=_int(fields, "part"),
+        total=_int(fields, "parts"),
+        sent_at=_int(fields, "sent_at"),
+        data=data,
+    )
+    if not 1 <= part.number <= part.total:
+        raise malformed(f"part {part.number} of {part.total}")
+    if part.total > MAX_PARTS:
+        raise Quarantine("oversized", f"raw message refused: {part.total} parts, the limit is {MAX_PARTS}")
+    return part
+
+
+def join(parts: Sequence[Part]) -> bytes:
+    """The payload of one snapshot's parts, given whole and in order."""
+    return b"".join(part.data for part in parts)
+
+
+def decode(payload: bytes) -> Snapshot:
+    """The snapshot in a payload. Raises Quarantine: malformed, newer_schema, oversized."""
+    fields = _unpack(_decompress(payload))
+    quiet = _quiet(fields)
+    return Snapshot(
+        cluster=_text(fields, "cluster"),
+        node=_text(fields, "node"),
+        node_name=_text(fields, "node_name"),
+        node_type=cast(NodeType, _word(fields, "node_type", get_args(NodeType))),
+        boot=_int(fields, "boot"),
+        seq=_int(fields, "seq"),
+        kind=cast(Kind, _word(fields, "kind", get_args(Kind))),
+        taken_at=_int(fields, "taken_at"),
+        as_of=_int(fields, "as_of"),
+        late=_int(fields, "late"),
+        source=cast(SourceKind, _word(fields, "source", get_args(SourceKind))),
+        source_state=cast(SourceState, _word(fields, "source_state", get_args(SourceState))),
+        source_error=_text(fields, "source_error"),
+        db_version=_int(fields, "db_version"),
+        rows=_rows(fields),
+        gone=tuple(_ints(fields, "gone")),
+        keys=_keys(fields),
+        keys_gone=tuple(_ints(fields, "keys_gone")),
+        keys_state=cast(KeysState, _word(fields, "keys_state", get_args(KeysState))),
+        quiet=quiet,
+        period=_int(fields, "period"),
+        count=_int(fields, "count"),
+        digest=_int(fields, "digest", limit=2**64 - 1),
+        gap=fields.get("gap") is True,
+    )
+
+
+def _decompress(payload: bytes) -> bytes:
+    codec, packed = payload[:1], payload[1:]
+    if codec == _PLAIN:
+        return packed
+    if codec != _ZSTD:
+        raise malformed("unknown codec byte")
+    try:
+        size = zstandard.frame_content_size(packed)
+        if not 0 <= size <= MAX_PAYLOAD_BYTES:
+            raise Quarantine("oversized", f"raw message refused: unpacks to {size} bytes, limit {MAX_PAYLOAD_BYTES}")
+        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise malformed(f"zstd says {error}") from error
+
+
+def _unpack(packed: bytes) -> dict[str, Any]:
+    try:
+        fields = msgpack.unpackb(packed, max_map_len=256, max_array_len=MAX_ROWS, max_ext_len=0)
+    except (ValueError, TypeError, RecursionError) as error:  # msgpack's own errors are ValueErrors
+        raise malformed("it is not msgpack") from error
+    if not isinstance(fields, dict):
+        raise malformed("it is not a msgpack map")
+    version = fields.get("v")
+    if type(version) is not int or version < 1:
+        raise malformed("it has no schema version")
+    if version > SCHEMA_VERSION:
+        raise Quarantine(
+            "newer_schema",
+            f"raw message refused: schema {version}, this relay reads up to {SCHEMA_VERSION}; upgrade the relay before the collectors",
+        )
+    return fields
+
+
+def _int(fields: Mapping[str, Any], name: str, limit: int = MAX_INT) -> int:
+    value = fields.get(name)
+    if type(value) is not int or not 0 <= value <= limit:
+        raise malformed(f"{name!r} is not a number in range")
+    return value
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise malformed(f"{name!r} is not a text of at most {MAX_TEXT} characters")
+    return value
+
+
+def _word(fields: Mapping[str, Any], name: str, words: tuple[str, ...]) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or value not in words:
+        raise malformed(f"{name!r} is none of {', '.join(words)}")
+    return value
+
+
+def _column(fields: Mapping[str, Any], name: str, kinds: set[type]) -> list[Any]:
+    value = fields.get(name)
+    if not isinstance(value, list) or not set(map(type, value)) <= kinds:
+        raise malformed(f"{name!r} is not a list of the right type")
+    return value
+
+
+def _checked(values: list[Any], name: str, fine: Callable[[Any], bool]) -> list[Any]:
+    if not all(map(fine, values)):
+        raise malformed(f"{name!r} holds a value out of range")
+    return values
+
+
+def _ints(fields: Mapping[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
+    kinds: set[type] = {int, type(None)} if nullable else {int}
+    return _checked(_column(fields, name, kinds), name, lambda v: v is None or 0 <= v <= MAX_INT)
+
+
+def _texts(fields: Mapping[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
+    kinds: set[type] = {str, type(None)} if nullable else {str}
+    return _checked(_column(fields, name, kinds), name, lambda v: v is None or len(v) <= MAX_TEXT)
+
+
+def _codes(fields: Mapping[str, Any], name: str, highest: int) -> bytes:
+    value = fields.get(name)
+    if not isinstance(value, bytes) or (value and max(value) > highest):
+        raise malformed(f"{name!r} holds an unknown code")
+    return value
+
+
+def _same_length(columns: Sequence[Sequence[Any]], name: str) -> None:
+    if len({len(column) for column in columns}) > 1:
+        raise malformed(f"the columns of {name!r} differ in length")
+
+
+def _rows(fields: Mapping[str, Any]) -> tuple[AgentRow, ...]:
+    columns = (
+        _ints(fields, "row_id"),
+        _texts(fields, "row_name"),
+        _texts(fields, "row_ip", nullable=True),
+        [CONNECTION_STATUSES[code] for code in _codes(fields, "row_status", len(CONNECTION_STATUSES) - 1)],
+        _ints(fields, "row_code", nullable=True),
+        _ints(fields, "row_disconnection_time"),
+        _ints(fields, "row_last_keepalive", nullable=True),
+        _ints(fields, "row_date_add"),
+        _texts(fields, "row_node_name", nullable=True),
+    )
+    _same_length(columns, "row")
+    return tuple(map(AgentRow, *columns))
+
+
+def _keys(fields: Mapping[str, Any]) -> tuple[KeyEntry, ...]:
+    columns = (
+        _ints(fields, "key_id"),
+        _texts(fields, "key_name"),
+        _texts(fields, "key_ip"),
+        [code == 1 for code in _codes(fields, "key_removed", 1)],
+    )
+    _same_length(columns, "key")
+    return tuple(map(KeyEntry, *columns))
+
+
+def _quiet(fields: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
+    if fields.get("quiet_id") is None:
+        return None
+    columns = (_ints(fields, "quiet_id"), _ints(fields, "quiet_at"))
+    _same_length(columns, "quiet")
+    return tuple(zip(*columns, strict=True))

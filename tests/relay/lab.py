@@ -1,0 +1,160 @@
+"""A laboratory for deciding: hand it what nodes say, get what the relay decides. No I/O.
+
+Times are Unix seconds here; the lab turns them into the milliseconds of the wire.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from relay import decide, fleet
+from relay.events import Event
+from relay.fleet import Fleet, Heard, Policy, Ticked
+from shared import models, wire
+from shared.models import AgentRow, ConnectionStatus, KeyEntry, NodeType
+
+T0 = 1_700_000_000
+PERIOD = 10  # seconds between keepalives on every node of the lab
+
+
+def row(
+    number: int,
+    status: ConnectionStatus,
+    keepalive: int | None = None,
+    *,
+    name: str = "",
+    code: int | None = 0,
+    dt: int = 0,
+    node: str | None = "unknown",
+    added: int = T0 - 1000,
+    ip: str | None = None,
+) -> AgentRow:
+    """A row of the agent table; `added` is 0 on workers in the real world."""
+    return AgentRow(number, name or f"agent-{number}", ip or f"10.0.0.{number % 250}", status, code, dt, keepalive, added, node)
+
+
+@dataclass
+class Speaker:
+    """One node's collector: keeps the table so that digests are right."""
+
+    node: str
+    node_type: NodeType
+    boot: int = 1
+    seq: int = 0
+    rows: dict[int, AgentRow] = field(default_factory=dict)
+    keys: dict[int, KeyEntry] = field(default_factory=dict)
+    skew: int = 0  # seconds by which its clock is ahead
+    keys_state: models.KeysState = "ok"
+
+    def snapshot(self, kind: wire.Kind, now: int, **changes: object) -> wire.Snapshot:
+        self.seq += 1
+        taken = (now + self.skew) * 1000
+        made = wire.Snapshot(
+            cluster="lab",
+            node=self.node,
+            node_name=self.node,
+            node_type=self.node_type,
+            boot=self.boot,
+            seq=self.seq,
+            kind=kind,
+            taken_at=taken,
+            as_of=taken,
+            late=0,
+            source="socket",
+            source_state="ok",
+            source_error="",
+            db_version=7,
+            rows=tuple(self.rows.values()) if kind == "full" else (),
+            gone=(),
+            keys=tuple(self.keys.values()) if kind == "full" else (),
+            keys_gone=(),
+            keys_state=self.keys_state,
+            quiet=None,
+            period=PERIOD * 1000,
+            count=len(self.rows),
+            digest=sum(map(models.row_digest, self.rows.values())) % models.DIGEST_MODULUS,
+            gap=False,
+        )
+        return replace(made, **changes)  # type: ignore[arg-type]
+
+
+class Lab:
+    """A relay's brain on a bench."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.fleet = Fleet("lab", policy or Policy())
+        self.position = 0
+        self.speakers: dict[str, Speaker] = {}
+        self.log: list[fleet.Input] = []
+        self.events: list[Event] = []
+
+    def node(self, name: str, node_type: NodeType = "standalone", **more: object) -> Speaker:
+        self.speakers[name] = Speaker(name, node_type, **more)  # type: ignore[arg-type]
+        return self.speakers[name]
+
+    def full(
+        self, name: str, rows: Iterable[AgentRow], now: int, *, keys: Iterable[KeyEntry] | None = None, **changes: object
+    ) -> decide.Decision:
+        speaker = self.speakers[name]
+        speaker.rows = {r.id: r for r in rows}
+        speaker.keys = {k.id: k for k in (keys if keys is not None else (key(r) for r in speaker.rows.values()))}
+        return self.hear(speaker.snapshot("full", now, **changes), now)
+
+    def delta(
+        self,
+        name: str,
+        *rows: AgentRow,
+        now: int,
+        gone: Iterable[int] = (),
+        new_keys: Iterable[KeyEntry] = (),
+        gone_keys: Iterable[int] = (),
+        **changes: object,
+    ) -> decide.Decision:
+        speaker = self.speakers[name]
+        for number in gone:
+            speaker.rows.pop(number, None)
+        for number in gone_keys:
+            speaker.keys.pop(number, None)
+        for entry in new_keys:
+            speaker.keys[entry.id] = entry
+        speaker.rows |= {r.id: r for r in rows}
+        said = speaker.snapshot("delta", now, rows=rows, gone=tuple(gone), keys=tuple(new_keys), keys_gone=tuple(gone_keys), **changes)
+        return self.hear(said, now)
+
+    def beat(self, name: str, now: int, quiet: Mapping[int, int] | None = None, **changes: object) -> decide.Decision:
+        listed = None if quiet is None else tuple(quiet.items())
+        return self.hear(self.speakers[name].snapshot("beat", now, quiet=listed, **changes), now)
+
+    def hear(self, snapshot: wire.Snapshot, now: int) -> decide.Decision:
+        self.position += 1
+        return self.step(Heard(self.position, now * 1000, snapshot.taken_at, snapshot))
+
+    def tick(self, now: int) -> decide.Decision:
+        self.position += 1
+        return self.step(Ticked(self.position, now * 1000))
+
+    def step(self, given: fleet.Input) -> decide.Decision:
+        self.log.append(given)
+        decision = decide.decide(self.fleet, given, self.fleet.fold(given), "wazuh")
+        self.fleet.settle(decision.agents, decision.removed, decision.settled)
+        self.events += decision.happened
+        return decision
+
+    def beats(self, now: int, quiet: Mapping[str, Mapping[int, int]] | None = None) -> list[Event]:
+        """Every node beats at `now` and time passes; the events that came of it."""
+        before = len(self.events)
+        for name in self.speakers:
+            self.beat(name, now, (quiet or {}).get(name, {}))
+        self.tick(now)
+        return self.events[before:]
+
+    def status(self, number: int) -> str:
+        return self.fleet.agents[number].status
+
+
+def key(of: AgentRow, *, removed: bool = False) -> KeyEntry:
+    return KeyEntry(of.id, of.name, "any", removed)
+
+
+def said(decision: decide.Decision) -> list[tuple[int, str, str]]:
+    """(agent, kind, reason) of each event."""
+    return [(e.agent_id, e.kind, e.reason) for e in decision.happened]
