@@ -75,9 +75,10 @@ def claims(fleet: Fleet, number: int, agent: tuple[str, int]) -> list[Claim]:
         and (claim := _claim(fleet, node, row)) is not None
         and _counts(fleet, claim, agent)
     ]
-    spoken_for = {claim.row.node_name for claim in found if claim.mirror}
-    alone = all(claim.mirror for claim in found)
-    return [claim for claim in found if _speaks(fleet, claim, found, spoken_for, alone=alone)]
+    mirrors = [claim for claim in found if claim.mirror and _mirror_speaks(fleet, claim)]
+    spoken_for = {claim.row.node_name for claim in mirrors}
+    own = [c for c in found if not c.mirror and not _silenced(c, spoken_for) and not _echoes(c, found)]
+    return own + mirrors or [claim for claim in found if claim.mirror and claim.row.node_name in NOBODY]
 
 
 def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
@@ -102,25 +103,26 @@ def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
     return known and claim.contact >= date_add * 1000 - fleet.policy.sync_jitter
 
 
-def _speaks(fleet: Fleet, claim: Claim, found: Sequence[Claim], spoken_for: set[str | None], *, alone: bool) -> bool:
-    """Rule 3, and the echo of rule 2: which of the rows is somebody's own word."""
-    if not claim.mirror:
-        silenced = not claim.node.fresh and claim.node.node_name in spoken_for
-        return not silenced and not (not claim.worker and _echoes(claim, found))
-    if claim.row.status == "disconnected" and claim.row.code == models.CODE_RESET:
+def _mirror_speaks(fleet: Fleet, claim: Claim) -> bool:
+    """Rule 3: a copy that is read now, of a node that is not; the master's own restart (code 5) is no copy."""
+    row = claim.row
+    if row.node_name in NOBODY or (row.status == "disconnected" and row.code == models.CODE_RESET):
         return False
-    if claim.row.node_name in NOBODY:
-        return alone
-    owner = fleet.named(claim.row.node_name)
-    return owner is None or not owner.fresh
+    original = fleet.named(row.node_name)
+    return claim.node.fresh and (original is None or not original.fresh)
+
+
+def _silenced(claim: Claim, spoken_for: set[str | None]) -> bool:
+    """Rule 3: a node that cannot be heard, and for which a mirror speaks."""
+    return not claim.node.fresh and claim.node.node_name in spoken_for
 
 
 def _echoes(claim: Claim, found: Sequence[Claim]) -> bool:
     """A worker's stop, synced onto a master's row whose agent had come to the master meanwhile (wazuh/wazuh#24401)."""
     row = claim.row
-    return row.code == models.CODE_STOPPED and any(
-        other.worker and (other.row.disconnection_time, other.row.code) == (row.disconnection_time, row.code) for other in found
-    )
+    if claim.worker or row.code != models.CODE_STOPPED:
+        return False
+    return any(other.worker and (other.row.disconnection_time, other.row.code) == (row.disconnection_time, row.code) for other in found)
 
 
 # Rule 2: whose row is right -----------------------------------------------------------------------------------------

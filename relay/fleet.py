@@ -10,6 +10,8 @@ The view of a node is folded from its raw snapshots exactly as its collector mad
    the last OFFSET_WINDOW: the least is the one with the least delay in it.
  * A node is fresh while its last readable snapshot is at most `node_stale` old, by the stream's clock. What drains from a
    spool does not make it fresh.
+ * Where the stream itself fell silent, ticks included, NATS was away and no node is to blame: each node that was fresh
+   stays so for another `node_stale`, to say what its spool holds.
 
 `fold` keeps the books and says which agents were touched; `decide` judges them; `settle` takes over what it judged.
 """
@@ -87,6 +89,7 @@ class Node:
     quiet_at: int  # the node's clock when `quiet` was taken; 0 never
     whole: bool  # has sent a full, so that absence means something
     proved: bool  # our copy is the collector's: the digests agree
+    spared_until: int  # stream time until which it is fresh in any case
     fresh: bool
 
 
@@ -154,6 +157,7 @@ class Fleet:
     holding: set[int] = field(default_factory=set)
     counts: Counter[Status] = field(default_factory=Counter)
     began_at: int | None = None  # stream time of the first input
+    heard_at: int | None = None  # stream time of the last input
     settled: bool = False  # the baseline is over
 
     def adopt(self, agents: Iterable[Agent]) -> None:
@@ -186,6 +190,7 @@ class Fleet:
         """Take an input into the books. Nothing is judged."""
         if self.began_at is None:
             self.began_at = given.now
+        self._spare(given.now)
         if isinstance(given, Ticked):
             return Folded(frozenset(self._freshen(given.now)))
         known = self.nodes.get(given.snapshot.node)
@@ -199,11 +204,19 @@ class Fleet:
         touched |= self._freshen(given.now)
         return Folded(frozenset(touched), late=given.now - (given.snapshot.taken_at + node.offset) > self.policy.node_stale)
 
+    def _spare(self, now: int) -> None:
+        """The relay ticks every second: a stream without anything for half of `node_stale` was not there."""
+        silent = 0 if self.heard_at is None else now - self.heard_at
+        self.heard_at = now
+        if silent > self.policy.node_stale // 2:
+            until = now + self.policy.node_stale
+            self.nodes = {name: replace(node, spared_until=until) if node.fresh else node for name, node in self.nodes.items()}
+
     def _freshen(self, now: int) -> set[int]:
         """Say which nodes are fresh now; where that changed, every agent of that node and every mirrored one is touched."""
         touched: set[int] = set()
         for node in list(self.nodes.values()):
-            fresh = now - node.seen_at <= self.policy.node_stale
+            fresh = now - node.seen_at <= self.policy.node_stale or now < node.spared_until
             if fresh != node.fresh:
                 self.nodes[node.node] = replace(node, fresh=fresh)
                 touched |= self.tables[node.node].rows.keys()
@@ -303,6 +316,7 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         quiet_at=s.taken_at if s.quiet is not None and readable else (known.quiet_at if known else 0),
         whole=whole,
         proved=proved,
+        spared_until=known.spared_until if known else 0,
         fresh=known.fresh if known else False,
     )
 

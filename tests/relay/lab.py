@@ -147,6 +147,11 @@ class Lab:
         self.tick(now)
         return self.events[before:]
 
+    def ticks(self, begin: int, end: int) -> None:
+        """The stream is there and nothing comes."""
+        for now in range(begin, end + 1, 10):
+            self.tick(now)
+
     def status(self, number: int) -> str:
         return self.fleet.agents[number].status
 

@@ -91,6 +91,15 @@ def test_a_ledger_that_knows_what_was_published_makes_the_difference_an_event() 
     assert said(decision) == [(1, "disconnected", "stopped")]
 
 
+def test_an_agent_taken_over_from_the_stream_learns_its_date_add() -> None:
+    lab = standalone(row(1, "active", T0))
+    again = Lab()
+    again.fleet.adopt([replace(lab.fleet.agents[1], date_add=0)])
+    again.node("solo")
+    assert said(again.full("solo", [row(1, "active", T0)], T0 + 10)) == []
+    assert again.fleet.agents[1].date_add == T0 - 1000
+
+
 # Rule 4: reasons and holds --------------------------------------------------------------------------------------------
 
 
@@ -463,12 +472,27 @@ def spooled(lab: Lab, now: int, snapshot: wire.Snapshot) -> decide.Decision:
 
 def test_a_node_that_is_heard_again_after_the_mirror_spoke_does_not_bring_old_news() -> None:
     lab = cluster()
-    for now in range(T0 + 10, T0 + 400, 20):
+    for now in range(T0 + 10, T0 + 400, 10):
         lab.beat("m", now, {}), lab.beat("w2", now, {})
     stale = row(1, "disconnected", T0 + 5, code=3, dt=T0 + 60, node="w1", added=0)
     decision = lab.delta("w1", stale, now=T0 + 400, taken_at=(T0 + 61) * 1000, as_of=(T0 + 61) * 1000)
     assert said(decision) == []
     assert lab.status(1) == "Active"
+
+
+def test_a_long_absence_of_nats_loses_no_change_that_spools_kept() -> None:
+    lab = cluster()
+    back = T0 + 600
+    lab.beat("m", back, {})  # the master is heard first; its mirror says that agent 1 is Active, as it is again
+    for kind, now in (("disconnected", 100), ("active", 200)):
+        ka = T0 + now if kind == "active" else T0 + 95
+        said_then = row(1, kind, ka, code=3 * (kind != "active"), dt=T0 + now, node="w1", added=0)  # type: ignore[arg-type]
+        lab.speakers["w1"].rows[1] = said_then
+        spooled(lab, back + 1, lab.speakers["w1"].snapshot("delta", T0 + now, rows=(said_then,)))
+    assert [(e.kind, e.timestamp, e.late) for e in lab.events] == [
+        ("disconnected", T0 + 100, True),
+        ("connected", T0 + 200, True),
+    ]
 
 
 # 5.0: no node_name, agents behind a balancer --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import fleet
-from relay.fleet import Fleet, Heard, Policy, Table, Ticked
+from relay.fleet import Fleet, Heard, Policy, Table
 from shared.models import AgentRow
 from tests.relay.lab import T0, Lab, Speaker, key, row
 
@@ -78,7 +78,7 @@ def test_a_node_is_fresh_while_its_rows_were_read_lately() -> None:
     lab = Lab()
     lab.node("solo")
     lab.full("solo", [row(1, "active", T0)], T0)
-    lab.tick(T0 + 30)
+    lab.ticks(T0 + 10, T0 + 30)
     assert lab.fleet.nodes["solo"].fresh
     lab.tick(T0 + 31)
     assert not lab.fleet.nodes["solo"].fresh
@@ -92,7 +92,7 @@ def test_what_drains_from_a_spool_does_not_make_a_node_fresh() -> None:
     lab = Lab()
     lab.node("solo")
     lab.full("solo", [row(1, "active", T0)], T0)
-    lab.tick(T0 + 100)
+    lab.ticks(T0 + 10, T0 + 100)
     old = lab.speakers["solo"].snapshot("beat", T0 + 50)
     folded = lab.fleet.fold(Heard(3, (T0 + 101) * 1000, (T0 + 101) * 1000, old))
     assert not lab.fleet.nodes["solo"].fresh
@@ -129,7 +129,7 @@ def test_a_snapshot_from_the_future_does_not_keep_a_node_fresh() -> None:
     lab.full("solo", [row(1, "active", T0)], T0)
     said = replace(lab.speakers["solo"].snapshot("beat", T0), taken_at=(T0 + 9_000) * 1000, as_of=(T0 + 9_000) * 1000)
     lab.fleet.fold(Heard(2, (T0 + 1) * 1000, (T0 + 1) * 1000, said))
-    lab.fleet.fold(Ticked(3, (T0 + 60) * 1000))
+    lab.ticks(T0 + 10, T0 + 60)
     assert not lab.fleet.nodes["solo"].fresh
 
 
@@ -152,3 +152,17 @@ def test_counts_follow_the_agents() -> None:
     assert (lab.fleet.counts["Active"], lab.fleet.counts["Disconnected"]) == (1, 1)
     lab.delta("solo", now=T0 + 4, gone=[1], gone_keys=[1])
     assert (lab.fleet.counts["Active"], lab.fleet.counts["Disconnected"]) == (1, 0)
+
+
+def test_where_the_stream_itself_was_silent_no_node_is_to_blame() -> None:
+    lab = Lab()
+    lab.node("solo")
+    lab.node("other")
+    lab.full("other", [], T0)
+    lab.ticks(T0 + 10, T0 + 40)
+    lab.full("solo", [row(1, "active", T0 + 40)], T0 + 40)
+    lab.tick(T0 + 500)
+    assert lab.fleet.nodes["solo"].fresh
+    assert not lab.fleet.nodes["other"].fresh  # it was silent before the stream was
+    lab.ticks(T0 + 510, T0 + 530)
+    assert not lab.fleet.nodes["solo"].fresh

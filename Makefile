@@ -1,0 +1,47 @@
+# Everything needs python3 >= 3.11 and make, nothing else: the first verb makes .venv from requirements.lock, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# A directory of the working directory's name must not shadow a package of ours.
+export PYTHONSAFEPATH := 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.ready ## Watch a fleet's events come true on this machine: NATS, two managers, collectors, relay, subscriber (ARGS="--seconds 30 --json")
+	@$(BIN)/python tests/demo/run.py $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.ready ## Run all tests with their coverage (ARGS="-k spool")
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python tests/pure_coverage.py
+
+.PHONY: lint
+lint: $(VENV)/.ready ## Check style, types and the borders between modules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: lock
+lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra relay --group dev pyproject.toml -o requirements.lock --upgrade
+
+.PHONY: clean
+clean: ## Remove .venv and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build dist
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "wazuh-jetstream needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
