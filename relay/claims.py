@@ -5,7 +5,7 @@ A *claim* is a row that may speak. Its *contact* is when the agent was last hear
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from shared import models
 from shared.models import AgentRow
@@ -44,6 +44,14 @@ class Claim:
 # Rules 1, 3 and 5: who may speak ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """The claims that speak, silent mirrors left out, and the stream time (Unix ms) at which one more may."""
+
+    claims: tuple[Claim, ...]
+    again_at: int | None
+
+
 def first_hand(node: Node, row: AgentRow) -> bool:
     """Rule 1: whether this row was written by the remoted that the agent reports to."""
     if node.node_type == "master" and row.node_name is not None:
@@ -66,8 +74,8 @@ def contact_seconds(node: Node, table: Table, row: AgentRow) -> int | None:
     return max(row.last_keepalive, (node.quiet_at - models.quiet_after(node.period)) // 1000)
 
 
-def claims(fleet: Fleet, number: int, agent: tuple[str, int]) -> list[Claim]:
-    """Every row that may speak for an agent of this name and date_add, silent mirrors left out."""
+def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
+    """Who may speak for an agent of this name and date_add."""
     found = [
         claim
         for node in fleet.nodes.values()
@@ -75,10 +83,12 @@ def claims(fleet: Fleet, number: int, agent: tuple[str, int]) -> list[Claim]:
         and (claim := _claim(fleet, node, row)) is not None
         and _counts(fleet, claim, agent)
     ]
-    mirrors = [claim for claim in found if claim.mirror and _mirror_speaks(fleet, claim)]
+    copies = {claim: _copy(fleet, claim, found) for claim in found if claim.mirror}
+    mirrors = [claim for claim, part in copies.items() if part == "speaks"]
     spoken_for = {claim.row.node_name for claim in mirrors}
     own = [c for c in found if not c.mirror and not _silenced(c, spoken_for) and not _echoes(c, found)]
-    return own + mirrors or [claim for claim in found if claim.mirror and claim.row.node_name in NOBODY]
+    nameless = [claim for claim in copies if claim.row.node_name in NOBODY]
+    return Voices(tuple(own + mirrors or nameless), min((c.contact for c, part in copies.items() if part == "waits"), default=None))
 
 
 def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
@@ -103,13 +113,25 @@ def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
     return known and claim.contact >= date_add * 1000 - fleet.policy.sync_jitter
 
 
-def _mirror_speaks(fleet: Fleet, claim: Claim) -> bool:
-    """Rule 3: a copy that is read now, of a node that is not; the master's own restart (code 5) is no copy."""
+def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> Literal["speaks", "waits", "silent"]:
+    """Rule 3: a copy speaks while it is read and its original is not; or where it knows what the original, that has told
+    all up to then, does not. The master's own restart (5) is no copy."""
     row = claim.row
-    if row.node_name in NOBODY or (row.status == "disconnected" and row.code == models.CODE_RESET):
-        return False
+    if not claim.node.fresh or row.node_name in NOBODY or (row.status == "disconnected" and row.code == models.CODE_RESET):
+        return "silent"
     original = fleet.named(row.node_name)
-    return claim.node.fresh and (original is None or not original.fresh)
+    if original is None or not original.fresh:
+        return "speaks"
+    said = next((other for other in found if other.node is original), None)
+    if said is None or claim.contact <= said.contact + _copied_within(fleet, row):
+        return "silent"
+    return "speaks" if original.as_of >= claim.contact else "waits"
+
+
+def _copied_within(fleet: Fleet, row: AgentRow) -> int:
+    """ms by which a copy may look newer than its original: a keepalive is stamped anew when it is synced, a stop is not.
+    What is newer still was written by the master's own remoted, which names itself only with the first keepalive."""
+    return TIE if row.status == "disconnected" and row.code == models.CODE_STOPPED else fleet.policy.sync_jitter
 
 
 def _silenced(claim: Claim, spoken_for: set[str | None]) -> bool:

@@ -118,7 +118,14 @@ def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
 
 
 def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: bool) -> Judged:
-    found = claims.claims(fleet, known.id, (known.name, known.date_add))
+    voices = claims.voices(fleet, known.id, (known.name, known.date_add))
+    judged = _hear(fleet, known, voices.claims, now, made, late=late)
+    if voices.again_at is None or judged.agent is None or judged.agent.hold is not None:
+        return judged
+    return replace(judged, agent=replace(judged.agent, hold=Hold("copied", now, voices.again_at)))
+
+
+def _hear(fleet: Fleet, known: Agent, found: Sequence[Claim], now: int, made: list[Event], *, late: bool) -> Judged:
     claim = claims.owner(found, fleet.policy.sync_jitter)
     if claim is None:
         return Judged(known.id, _without_claim(known), tuple(made))
@@ -193,7 +200,7 @@ def _regressed(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim],
 def _without_claim(known: Agent) -> Agent:
     """Nobody was ever in contact with it: NeverConnected. Where somebody was, no row at all proves nothing."""
     if known.status != "Unknown":
-        return known
+        return replace(known, hold=None)
     return replace(known, status="NeverConnected", reason="registered", since=known.date_add)
 
 

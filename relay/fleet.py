@@ -28,7 +28,7 @@ from .events import Reason, Status
 
 OFFSET_WINDOW: Final = 600_000  # ms: long enough to meet a quick delivery, short enough to follow a stepped clock
 
-HoldKind = Literal["reset", "pending", "unexplained", "regressed"]
+HoldKind = Literal["reset", "pending", "unexplained", "regressed", "copied"]
 Refusal = Literal["repeat", "duplicate_collector"]
 
 

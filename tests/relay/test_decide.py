@@ -173,7 +173,7 @@ def test_a_hold_fires_only_when_every_reachable_node_has_told_all_up_to_it() -> 
     lab = cluster()
     lab.delta("w1", row(1, "disconnected", T0 + 5, code=5, dt=T0 + 10, node="w1", added=0), now=T0 + 10)
     for now in range(T0 + 15, T0 + 90, 15):
-        lab.beat("w1", now, {}), lab.beat("m", now, {})
+        lab.beat("w1", now, {}), lab.beat("m", now, {1: T0 - 2})
         lab.beat("w2", now, {}, as_of=(T0 + 40) * 1000)  # a file that was last committed then
     assert lab.events == []
     lab.beat("w2", T0 + 90, {})
@@ -195,6 +195,7 @@ def test_move_between_workers_makes_no_outage_when_the_old_node_sweeps_half_an_h
     lab = cluster()
     lab.delta("w2", row(1, "pending", T0 + 20, added=0), now=T0 + 20)
     lab.delta("w2", row(1, "active", T0 + 30, node="w2", added=0), now=T0 + 30)
+    lab.delta("m", row(1, "active", T0 + 30, node="w2"), now=T0 + 34)
     for now in range(T0 + 35, T0 + 1800, 20):
         lab.beats(now, {"w1": {1: T0 + 4}})
     lab.delta("w1", row(1, "disconnected", T0 + 4, code=4, dt=T0 + 1800, node="w1", added=0), now=T0 + 1800)
@@ -286,6 +287,17 @@ def test_the_mirror_speaks_while_the_owners_node_is_not_heard() -> None:
         (1, "disconnected", "stopped")
     ]
     assert lab.events[0].manager_node == "w1"
+
+
+def test_the_masters_own_word_counts_before_it_names_itself() -> None:
+    """An agent comes from w1 to the master and is stopped before its first keepalive there: the row still says w1."""
+    lab = cluster()
+    for now in range(T0 + 10, T0 + 40, 10):
+        lab.beats(now, {"w1": {1: T0 - 5}})
+    lab.delta("m", row(1, "pending", T0 + 41, node="w1"), now=T0 + 41)
+    lab.delta("m", row(1, "disconnected", T0 + 41, code=3, dt=T0 + 45, node="w1"), now=T0 + 45)
+    assert lab.beats(T0 + 50, {"w1": {1: T0 - 5}}) != []
+    assert [e.reason for e in lab.events] == ["stopped"]
 
 
 def test_the_worker_that_comes_back_says_the_same_once() -> None:
@@ -552,7 +564,7 @@ def test_a_batch_made_by_a_tick_is_its_events_nodes_or_the_clusters(nodes: tuple
     for number, node in zip((1, 3), nodes, strict=True):
         lab.delta(node, row(number, "active", T0 + 10, node=node, added=0), now=T0 + 10)
         lab.delta(node, row(number, "disconnected", T0 + 10, code=5, dt=T0 + 20, node=node, added=0), now=T0 + 20)
-    left = {"w2": {3: T0 - 5}} if "w2" not in nodes else {}
+    left = {"m": {1: T0 - 2, 3: T0 - 1}, "w2": {3: T0 - 5} if "w2" not in nodes else {}}
     lab.beats(T0 + 45, left)
     lab.beats(T0 + 70, left)
     lab.fleet.nodes = {name: replace(node, as_of=(T0 + 81) * 1000) for name, node in lab.fleet.nodes.items()}

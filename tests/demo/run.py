@@ -1,0 +1,208 @@
+"""`make demo`: a fleet's life on this machine, and every event of it checked against what the agents really did.
+
+    make demo                                  a tour, scene by scene, with the events as they come
+    make demo ARGS="--seconds 30 --json"       the same without prose; the last line is one JSON object
+
+Exit code 0 only if nothing was lost, doubled, false or unverifiable.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run by path: the repository is where `tests` is found
+
+from tests.demo.audience import Audience, Seen
+from tests.demo.scenes import Tour
+from tests.demo.stage import GRACE, Stage
+from tests.manager.driver import unix_now
+from tests.world import oracle, verdict
+
+HELD = ("pending", "manager_reset")  # waited for a grace on purpose: not a latency
+BASELINE_PATIENCE = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of it."""
+
+    expected: int
+    verdict: verdict.Verdict
+    events: list[Seen]
+    unverified: int
+    latencies: list[float]  # ms
+    seconds: float
+
+    def clean(self) -> bool:
+        return not (self.verdict.lost or self.verdict.duplicates or self.verdict.false or self.unverified)
+
+
+def main() -> int:
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory(prefix="wazuh-jetstream-demo-") as directory:
+        try:
+            return asyncio.run(_interruptible(arguments, Path(directory)))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            print("\nStopped; nothing is left running.", file=sys.stderr)
+            return 130
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=0, help="play at least so long (the tour alone takes about half a minute)")
+    parser.add_argument("--agents", type=int, default=20, help="size of the fleet, 8 or more (default 20)")
+    parser.add_argument("--seed", type=int, default=1, help="of the fleet's chances (default 1)")
+    parser.add_argument("--json", action="store_true", help="no prose; one JSON object as the last line")
+    arguments = parser.parse_args()
+    if arguments.agents < 8:
+        parser.error("--agents must be 8 or more: the scenes need that many")
+    return arguments
+
+
+async def _interruptible(arguments: argparse.Namespace, directory: Path) -> int:
+    playing = asyncio.ensure_future(_play(arguments, directory))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
+    return await playing
+
+
+async def _play(arguments: argparse.Namespace, directory: Path) -> int:
+    say = _quiet if arguments.json else _loud
+    say("Starting nats-server, two simulated Wazuh managers, two collectors, the relay and a subscriber ...")
+    began = unix_now()
+    async with Stage(directory, agents=arguments.agents, seed=arguments.seed) as stage, Audience(stage.url, stage.key) as audience:
+        await stage.open()
+        if not await audience.until(lambda: audience.batches, unix_now() + BASELINE_PATIENCE):
+            print(f"no baseline came; the services say:\n{stage.trouble()}", file=sys.stderr)
+            return 1
+        baseline = unix_now()
+        say(f"Ready after {baseline - began:.1f} s: the relay has seen {arguments.agents} registered agents, none ever connected.")
+        tour = Tour(stage, audience)
+        await _tour(tour, say)
+        await tour.encore(began + arguments.seconds - 8)
+        await tour.settle()
+        played = _judge(stage, audience, tour, baseline, unix_now() - began)
+        if not played.clean():
+            _explain(played, stage)
+    _report(played, stage, as_json=arguments.json)
+    return 0 if played.clean() else 1
+
+
+Say = Callable[[str], None]
+
+
+async def _tour(tour: Tour, say: Say) -> None:
+    shown = number = 0
+    async for sentence in tour.scenes():
+        shown = _show(tour, shown, say)
+        number += 1
+        say(f"\n{number}. {sentence}")
+    _show(tour, shown, say)
+
+
+def _loud(line: str) -> None:
+    print(line, flush=True)
+
+
+def _quiet(line: str) -> None:
+    """With --json nothing is said before the end."""
+
+
+def _show(tour: Tour, shown: int, say: Say) -> int:
+    fresh = tour.audience.events[shown:]
+    for one in fresh[:6]:
+        say(_line(tour, one))
+    if len(fresh) > 6:
+        say(f"   ... and {len(fresh) - 6} more, each verified" if all(one.verified for one in fresh) else "   ... and more")
+    if not fresh and shown:
+        say("   no event, as it should be")
+    return shown + len(fresh)
+
+
+def _line(tour: Tour, one: Seen) -> str:
+    body, reason = one.body, one.headers.get("Wazuh-Reason", "")
+    latency = _latency(tour, one)
+    time = "" if latency is None else f"  {latency:.0f} ms after the manager wrote it"
+    return (
+        f"   {body['agent_id']} {body['agent_name']:<16} {body['previous_status']} -> {body['current_status']} ({reason}) "
+        f"at {body['manager_node']}  {'verified' if one.verified else 'NOT VERIFIED'}{time}"
+    )
+
+
+def _latency(tour: Tour, one: Seen) -> float | None:
+    """Milliseconds from the status write in wazuh-db to the subscriber's hands; None where it was held or NATS was away."""
+    if one.headers.get("Wazuh-Reason") in HELD or any(began <= one.at <= ended for began, ended in tour.outages):
+        return None
+    number, status = int(one.body["agent_id"]), _WRITTEN.get(one.body["current_status"])
+    written = [
+        at
+        for at, node, ids, columns in tour.stage.cluster.applied
+        if number in ids and columns.get("connection_status") == status and node == one.body["manager_node"] and at <= one.at
+    ]
+    return (one.at - written[-1]) * 1000 if written else None
+
+
+_WRITTEN = {"Active": "active", "Disconnected": "disconnected", "NeverConnected": "never_connected"}
+
+
+def _judge(stage: Stage, audience: Audience, tour: Tour, baseline: float, seconds: float) -> Played:
+    wanted = oracle.expected(stage.world.history, until=unix_now(), grace=GRACE, baseline_at=baseline)
+    latencies = [latency for one in audience.events if (latency := _latency(tour, one)) is not None]
+    return Played(
+        expected=sum(one.certain for one in wanted),
+        verdict=verdict.compare(wanted, [one.body for one in audience.events]),
+        events=audience.events,
+        unverified=sum(not one.verified for one in (*audience.seen, *audience.batches)),
+        latencies=sorted(latencies),
+        seconds=seconds,
+    )
+
+
+def _quantile(values: list[float], share: float) -> float | None:
+    if len(values) < 2:
+        return round(values[0], 1) if values else None
+    return round(statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1], 1)
+
+
+def _report(played: Played, stage: Stage, *, as_json: bool) -> None:
+    numbers = {
+        "events": len(played.events),
+        "expected": played.expected,
+        "lost": len(played.verdict.lost),
+        "duplicates": len(played.verdict.duplicates),
+        "false": len(played.verdict.false),
+        "unverified": played.unverified,
+        "latency_ms": {"p50": _quantile(played.latencies, 0.50), "p99": _quantile(played.latencies, 0.99)},
+        "agents": len(stage.agents),
+        "nodes": len(stage.cluster.nodes),
+        "seconds": round(played.seconds, 1),
+    }
+    if as_json:
+        print(json.dumps(numbers))
+        return
+    print(
+        f"\n{numbers['events']} events, {numbers['expected']} expected from what the agents did: {numbers['lost']} lost, "
+        f"{numbers['duplicates']} twice, {numbers['false']} false, {numbers['unverified']} unverified. Latency from wazuh-db's write to "
+        f"the subscriber: p50 {_quantile(played.latencies, 0.50)} ms, p99 {_quantile(played.latencies, 0.99)} ms."
+    )
+
+
+def _explain(played: Played, stage: Stage) -> None:
+    """What went wrong, for whoever must find out why."""
+    for one in played.verdict.lost:
+        print(f"lost: {one}", file=sys.stderr)
+    for kind in ("duplicates", "false"):
+        for body in getattr(played.verdict, kind):
+            print(f"{kind}: {json.dumps(body)}", file=sys.stderr)
+    print(stage.trouble(), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
