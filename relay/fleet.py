@@ -258,7 +258,7 @@ def absorb(table: Table, snapshot: wire.Snapshot) -> set[int]:
 
 
 def _absorb_rows(table: Table, snapshot: wire.Snapshot) -> set[int]:
-    if snapshot.kind == "beat":
+    if snapshot.kind == "beat" or snapshot.source_state != "ok":
         return set()
     rows = {row.id: row for row in snapshot.rows if row.id != 0}  # id 0 is the manager itself, never an agent
     gone = table.rows.keys() - rows.keys() if snapshot.kind == "full" else table.rows.keys() & set(snapshot.gone)

@@ -10,6 +10,7 @@ A key file holds 64 hex digits (`openssl rand -hex 32`) and is readable by its o
 """
 
 import binascii
+import os
 import stat
 from pathlib import Path
 from typing import Final
@@ -27,9 +28,9 @@ Keyring = dict[str, dict[str, sealing.Key]]
 def read_key(path: Path) -> sealing.Key:
     """The key in a file. Raises ConfigError: absent, readable by others, or not a key."""
     try:
-        mode = path.stat().st_mode
-        with path.open("rb") as file:
-            text = file.read(_MAX_KEY_FILE).strip()
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe is refused, never waited for
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(_MAX_KEY_FILE).strip() if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise ConfigError(
             f"key file {path} cannot be read ({error.strerror}); make one: (umask 077; openssl rand -hex 32 > {path})"
@@ -53,7 +54,20 @@ def read_keyring(directory: Path) -> Keyring:
         raise ConfigError(
             f"keyring {directory} cannot be read ({error.strerror}); it holds one directory per node with that node's .key files"
         ) from error
-    return {subjects.unescape(node.name): _node_keys(node) for node in nodes}
+    keys: Keyring = {}
+    for directory in nodes:
+        name = _node_name(directory)
+        if name in keys:
+            raise ConfigError(f"keyring has node {name!a} twice; keep the directory {subjects.escape(name)}, move its keys together")
+        keys[name] = _node_keys(directory)
+    return keys
+
+
+def _node_name(directory: Path) -> str:
+    try:
+        return subjects.unescape(directory.name)
+    except ValueError:
+        raise ConfigError(f"keyring directory {str(directory)!a} is not named like a node; rename or remove it") from None
 
 
 def _node_keys(directory: Path) -> dict[str, sealing.Key]:

@@ -36,10 +36,11 @@ SCHEMA_VERSION: Final = 1
 PART_BYTES: Final = 512 * 1024
 """Data in one part; with its envelope and headers a part stays well below NATS's default max_payload of 1 MiB."""
 MAX_PARTS: Final = 256
-MAX_PAYLOAD_BYTES: Final = 512 * 1024 * 1024  # of msgpack, after decompression: about a million agents
+MAX_PAYLOAD_BYTES: Final = 128 * 1024 * 1024  # of msgpack, after decompression: about two million agents
 MAX_ROWS: Final = 2_000_000
 MAX_TEXT: Final = 64 * 1024  # characters of one name, address or sentence
 MAX_INT: Final = 2**63 - 1
+MAX_PERIOD: Final = 86_400_000  # ms: nothing keeps alive less often than daily
 COMPRESS_ABOVE: Final = 512  # bytes: below it zstd's frame costs more than it saves
 
 Kind = Literal["full", "delta", "beat"]
@@ -202,7 +203,7 @@ def open_part(body: bytes) -> Part | Tick:
     if len(data) > PART_BYTES:
         raise Quarantine("oversized", f"raw message refused: a part of {len(data)} bytes, the limit is {PART_BYTES}")
     part = Part(
-        node=_text(fields, "node"),
+        node=_name(fields, "node"),
         boot=_int(fields, "boot"),
         seq=_int(fields, "seq"),
         number=_int(fields, "part"),
@@ -228,26 +229,26 @@ def decode(payload: bytes) -> Snapshot:
     quiet = _quiet(fields)
     return Snapshot(
         cluster=_text(fields, "cluster"),
-        node=_text(fields, "node"),
+        node=_name(fields, "node"),
         node_name=_text(fields, "node_name"),
-        node_type=cast(NodeType, _word(fields, "node_type", get_args(NodeType))),
+        node_type=cast("NodeType", _word(fields, "node_type", get_args(NodeType))),
         boot=_int(fields, "boot"),
         seq=_int(fields, "seq"),
-        kind=cast(Kind, _word(fields, "kind", get_args(Kind))),
+        kind=cast("Kind", _word(fields, "kind", get_args(Kind))),
         taken_at=_int(fields, "taken_at"),
         as_of=_int(fields, "as_of"),
         late=_int(fields, "late"),
-        source=cast(SourceKind, _word(fields, "source", get_args(SourceKind))),
-        source_state=cast(SourceState, _word(fields, "source_state", get_args(SourceState))),
+        source=cast("SourceKind", _word(fields, "source", get_args(SourceKind))),
+        source_state=cast("SourceState", _word(fields, "source_state", get_args(SourceState))),
         source_error=_text(fields, "source_error"),
         db_version=_int(fields, "db_version"),
         rows=_rows(fields),
         gone=tuple(_ints(fields, "gone")),
         keys=_keys(fields),
         keys_gone=tuple(_ints(fields, "keys_gone")),
-        keys_state=cast(KeysState, _word(fields, "keys_state", get_args(KeysState))),
+        keys_state=cast("KeysState", _word(fields, "keys_state", get_args(KeysState))),
         quiet=quiet,
-        period=_int(fields, "period"),
+        period=_int(fields, "period", limit=MAX_PERIOD),
         count=_int(fields, "count"),
         digest=_int(fields, "digest", limit=2**64 - 1),
         gap=fields.get("gap") is True,
@@ -298,6 +299,13 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise malformed(f"{name!r} is not a text of at most {MAX_TEXT} characters")
+    return value
+
+
+def _name(fields: Mapping[str, Any], name: str) -> str:
+    value = _text(fields, name)
+    if not value:
+        raise malformed(f"{name!r} is empty")
     return value
 
 

@@ -27,6 +27,7 @@ from tests.world import oracle, verdict
 
 HELD = ("pending", "manager_reset")  # waited for a grace on purpose: not a latency
 BASELINE_PATIENCE = 30.0  # seconds
+SHOWN = 0.5  # seconds: a state that lasts shorter may pass between two looks of a collector
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ async def _play(arguments: argparse.Namespace, directory: Path) -> int:
         if not await audience.until(lambda: audience.batches, unix_now() + BASELINE_PATIENCE):
             print(f"no baseline came; the services say:\n{stage.trouble()}", file=sys.stderr)
             return 1
-        baseline = unix_now()
-        say(f"Ready after {baseline - began:.1f} s: the relay has seen {arguments.agents} registered agents, none ever connected.")
+        baseline = stage.world.now - 0.001  # what is commanded from here on comes after it
+        say(f"Ready after {unix_now() - began:.1f} s: the relay has seen {arguments.agents} registered agents, none ever connected.")
         tour = Tour(stage, audience)
         await _tour(tour, say)
         await tour.encore(began + arguments.seconds - 8)
@@ -153,7 +154,7 @@ _WRITTEN = {"Active": "active", "Disconnected": "disconnected", "NeverConnected"
 
 
 def _judge(stage: Stage, audience: Audience, tour: Tour, baseline: float, seconds: float) -> Played:
-    wanted = oracle.expected(stage.world.history, until=unix_now(), grace=GRACE, baseline_at=baseline)
+    wanted = oracle.expected(stage.world.history, until=unix_now(), grace=GRACE, baseline_at=baseline, shown=SHOWN)
     latencies = [latency for one in audience.events if (latency := _latency(tour, one)) is not None]
     return Played(
         expected=sum(one.certain for one in wanted),

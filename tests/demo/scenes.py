@@ -15,6 +15,7 @@ from .stage import GRACE, MASTER, SWEEP, WORKER, Stage
 
 PATIENCE: Final = 15.0  # seconds for an event that must come
 AWAY: Final = 2.5  # seconds of NATS's absence
+PAUSE: Final = 0.8  # seconds between scenes: longer than a look of the collectors
 
 
 class Tour:
@@ -81,6 +82,7 @@ class Tour:
     async def _events(self, count: int) -> None:
         target = len(self.audience.events) + count
         await self.audience.until(lambda: len(self.audience.events) >= target, unix_now() + PATIENCE)
+        await asyncio.sleep(PAUSE)
 
     async def _written(self, node: str, agent: int, status: str) -> None:
         """Until a node's database says `status` of an agent."""

@@ -1,0 +1,139 @@
+"""When to look, when to speak, and how often agents keep alive. Pure: every time is an argument, in monotonic seconds.
+
+Rules
+ * A probe may take `budget` of the source's time: after one that cost c seconds the next waits c / budget, smoothed, but
+   never less than FASTEST nor more than wazuh.poll_interval.
+ * Something is said at each poll_interval at the latest, and the whole table every full_interval. A plan that was missed
+   is not made up for: what matters is the newest state.
+ * The keepalive rhythm is learnt from the agents themselves: Wazuh does not keep it anywhere, it differs between
+   versions, and remoted of 5.0 writes only once a minute what agents send every ten seconds.
+"""
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+FASTEST: Final = 0.02  # seconds between two probes: below it a probe a moment later sees nothing worth its CPU time
+SMOOTHING: Final = 1 / 16  # share of the newest cost: one slow answer must not blind us for long
+
+SAMPLE_SIZE: Final = 32  # agents whose keepalives are followed
+DIFFERENCES: Final = 64  # the latest differences that count: about two periods of a full sample
+ENOUGH: Final = 8  # differences before anything is said
+LOW_QUANTILE: Final = 0.25  # a look that comes too late sees two periods as one; the lower quarter is rarely such a one
+SHORTEST_PERIOD: Final = 1  # seconds
+LONGEST_PERIOD: Final = 3600
+
+
+class Pace:
+    """How long to wait between two probes. `budget` is a share, `longest` seconds."""
+
+    def __init__(self, budget: float, longest: float) -> None:
+        self._budget = budget
+        self._longest = longest
+        self._cost: float | None = None
+
+    def spent(self, cost: float) -> None:
+        """A probe kept the source busy for `cost` seconds."""
+        self._cost = cost if self._cost is None else self._cost + SMOOTHING * (cost - self._cost)
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next probe."""
+        return min(max((self._cost or 0.0) / self._budget, FASTEST), self._longest)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be said now even without news."""
+
+    beat: bool
+    full: bool
+
+
+class Plan:
+    """The times at which something must be said. The first look is due at once, with a full."""
+
+    def __init__(self, now: float, poll_interval: float, full_interval: float) -> None:
+        self._poll_interval = poll_interval
+        self._full_interval = full_interval
+        self._beat_at = now
+        self._full_at = now
+        self._back_at = now
+
+    def due(self, now: float) -> Due:
+        """What is due."""
+        return Due(beat=now >= self._beat_at, full=now >= self._full_at)
+
+    def said(self, now: float, due: Due) -> None:
+        """This was said."""
+        if due.beat:
+            self._beat_at = _next(self._beat_at, self._poll_interval, now)
+        if due.full:
+            self._full_at = _next(self._full_at, self._full_interval, now)
+
+    def rest(self, now: float, longest: float) -> float:
+        """Seconds until the next look: `longest`, or until a beat is due. A full waits for the look after its time."""
+        seconds = max(0.0, min(longest, self._beat_at - now))
+        self._back_at = now + seconds
+        return seconds
+
+    def late(self, now: float) -> float:
+        """Seconds by which this look is behind the plan that `rest` made."""
+        return max(0.0, now - self._back_at)
+
+
+def _next(planned: float, interval: float, now: float) -> float:
+    """One interval after the plan, so that nothing drifts; after `now` where that was missed as well."""
+    following = planned + interval
+    return following if following > now else now + interval
+
+
+class Rhythm:
+    """Learns the time between two keepalives of an agent, from a sample of active ones."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int | None] = {}
+        self._differences: deque[int] = deque(maxlen=DIFFERENCES)
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The ids to ask for."""
+        return tuple(self._last)
+
+    @property
+    def period(self) -> int:
+        """Milliseconds; 0 until learnt."""
+        if len(self._differences) < ENOUGH:
+            return 0
+        ordered = sorted(self._differences)
+        return 1000 * max(SHORTEST_PERIOD, ordered[int(len(ordered) * LOW_QUANTILE)])
+
+    def choose(self, active: Iterable[tuple[int, int]]) -> None:
+        """Follow up to SAMPLE_SIZE of these agents (id, last_keepalive): those already followed, then the last heard.
+
+        A worker's table has a row for every agent of the cluster, and most of them never move there.
+        """
+        followed: dict[int, int] = {}
+        others = heapq.nlargest(SAMPLE_SIZE, self._unfollowed(active, followed))
+        newest = max([*followed.values(), *(at for at, _ in others)], default=0)
+        kept = {number: self._last[number] for number, at in followed.items() if newest - at <= LONGEST_PERIOD}
+        self._last = dict(itertools.islice(itertools.chain(kept.items(), ((n, None) for _, n in others)), SAMPLE_SIZE))
+
+    def _unfollowed(self, active: Iterable[tuple[int, int]], followed: dict[int, int]) -> Iterator[tuple[int, int]]:
+        for number, at in active:
+            if number in self._last:
+                followed[number] = at
+            else:
+                yield at, number
+
+    def note(self, keepalives: Iterable[tuple[int, int]]) -> None:
+        """Take in (id, last_keepalive in Unix seconds); agents that are not followed are ignored."""
+        for number, at in keepalives:
+            if number in self._last:
+                before = self._last[number]
+                self._last[number] = at
+                if before is not None and SHORTEST_PERIOD <= at - before <= LONGEST_PERIOD:
+                    self._differences.append(at - before)

@@ -1,0 +1,220 @@
+"""One look at this node: its table of agents and its client.keys, as a finding that can be told.
+
+Rules
+ * A source that fails is a finding too: with its state and one sentence, and everything else as last known. It is asked
+   again with backoff, told in the log once per change of state and counted each time.
+ * After a failure the whole table is read: what a source tells as moved is relative to what it told before.
+ * `quiet` is asked for where it is due and the source saw something newer than at the last time. What is wrong with that
+   question is told by the next look, so that the rows of this one are not lost.
+ * client.keys is looked at every time and read where it changed, or where all of it is to be told.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
+
+from shared import logs, models
+from shared.backoff import Backoff
+from shared.clock import Clock
+from shared.errors import SourceUnavailable
+from shared.models import CONNECTION_STATUSES, KeyEntry, KeysState, SourceState
+from shared.telemetry import Telemetry
+
+from . import clientkeys
+from .cadence import Rhythm
+from .compose import Look
+from .mirror import NO_CHANGES, NO_KEY_CHANGES, Changes, KeyChanges, Mirror
+from .rows import Reading
+from .sources import Source
+
+_logger = logging.getLogger("collector.source")
+
+Quiet = tuple[tuple[int, int], ...]
+
+
+class KeysFile(Protocol):
+    """client.keys: `collector.clientkeys.KeysFile`."""
+
+    state: KeysState
+    error: str
+
+    def read_if_changed(self) -> clientkeys.Keys | None:
+        """All entries, or None where they are as they were or cannot be read: `state` says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look found. `whole` and `all_keys` where everything was asked for and could be read."""
+
+    look: Look
+    changes: Changes = NO_CHANGES
+    keys: KeyChanges = NO_KEY_CHANGES
+    whole: Reading | None = None
+    all_keys: tuple[KeyEntry, ...] = ()
+    turned: bool = False  # the source was lost or came back, or fails in another way
+
+
+@dataclass(slots=True)
+class _Source:
+    """What is known of the source beside its rows."""
+
+    look: Look
+    retry_at: float = 0.0  # monotonic seconds
+    quiet_as_of: int = 0
+    trouble: SourceUnavailable | None = None  # met at the end of the last look
+    refusal: str = ""
+
+
+@dataclass(slots=True)
+class _Keys:
+    """client.keys, and what was said about it."""
+
+    file: KeysFile
+    said: tuple[KeysState, int] = ("unread", 0)  # state, bad lines
+    changes: KeyChanges = NO_KEY_CHANGES
+    all: tuple[KeyEntry, ...] = ()
+
+
+class Lookout:
+    """Looks, on the reader's thread alone. `open_keys` gives a fresh KeysFile."""
+
+    def __init__(self, source: Source, open_keys: Callable[[], KeysFile], clock: Clock, backoff: Backoff, telemetry: Telemetry) -> None:
+        self._source, self._open_keys, self._clock, self._backoff, self._telemetry = source, open_keys, clock, backoff, telemetry
+        self._mirror = Mirror()
+        self._rhythm = Rhythm()
+        self._keys = _Keys(open_keys())
+        self._state = _Source(Look(0, 0, 0, source.kind, "ok", "", 0, "unread", None, 0, 0, 0))
+
+    @property
+    def failing(self) -> bool:
+        """Whether the source could not be read at the last look."""
+        return self._state.look.source_state != "ok"
+
+    def patience(self, now: float) -> float:
+        """Seconds until a failing source is asked again."""
+        return max(0.0, self._state.retry_at - now)
+
+    def look(self, *, whole: bool, quiet: bool, late: float) -> Finding:
+        """Look at everything (`whole`) or at what moved, and who is quiet; `late` (seconds) is told as it is."""
+        was, taken_at = self._state.look, self._clock.now_ms()
+        self._look_at_keys(whole)
+        reading, silence, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
+        changes = self._absorb(reading) if reading else NO_CHANGES
+        self._state.look = replace(
+            self._state.look,
+            taken_at=taken_at,
+            as_of=self._source.as_of if read else was.as_of,
+            late=round(late * 1000),
+            source=self._source.kind,
+            db_version=reading.db_version if reading else was.db_version,
+            keys_state=self._keys.file.state,
+            quiet=silence,
+            count=self._mirror.count,
+            digest=self._mirror.digest,
+        )
+        look = self._state.look
+        return Finding(
+            look,
+            changes,
+            self._keys.changes,
+            whole=reading if reading and reading.complete else None,
+            all_keys=self._keys.all,
+            turned=look.source_state != was.source_state,
+        )
+
+    # The source -----------------------------------------------------------------------------------------------------
+
+    def _look_at_source(self, taken_at: int, *, whole: bool, quiet: bool) -> tuple[Reading | None, Quiet | None, bool]:
+        """(what was read, who is quiet, whether the source answered)."""
+        if self.failing and self._clock.monotonic() < self._state.retry_at:
+            return None, None, False
+        try:
+            reading = self._ask(everything=whole or self.failing)
+        except SourceUnavailable as error:
+            self._lost(error)
+            return None, None, False
+        self._back()
+        return reading, self._ask_quiet(taken_at) if quiet else None, True
+
+    def _ask(self, *, everything: bool) -> Reading | None:
+        trouble, self._state.trouble = self._state.trouble, None
+        if trouble:
+            raise trouble
+        if not everything:
+            self._telemetry.count("wazuh_jetstream_collector_probes_total")
+        reading = self._source.read() if everything else self._source.poll()
+        if reading:
+            kind = "full" if reading.complete else "partial"
+            self._telemetry.count("wazuh_jetstream_collector_reads_total", kind=kind)
+        return reading
+
+    def _ask_quiet(self, taken_at: int) -> Quiet | None:
+        """Active and pending agents without a keepalive for 1.5 periods; None: nothing newer is to be seen."""
+        if self._source.as_of <= self._state.quiet_as_of:
+            return None
+        period, sample = self._rhythm.period, self._rhythm.sample
+        before = -(-(taken_at - models.quiet_after(period)) // 1000)
+        try:
+            keepalives = self._source.keepalives(before, sample)
+        except SourceUnavailable as error:
+            self._state.trouble = error
+            return None
+        self._rhythm.note(keepalives)
+        self._state.quiet_as_of = self._source.as_of
+        self._state.look = replace(self._state.look, period=period)
+        self._telemetry.gauge("wazuh_jetstream_collector_keepalive_period_seconds", period / 1000)
+        followed = frozenset(number for number in sample if not self._mirror.is_alive(number))
+        return tuple((number, at) for number, at in keepalives if at < before and number not in followed)
+
+    def _absorb(self, reading: Reading) -> Changes:
+        changes = self._mirror.absorb(reading)
+        if reading.complete:
+            self._rhythm.choose((r.id, r.last_keepalive) for r in reading.rows if r.status == "active" and r.last_keepalive)
+        self._telemetry.observe("wazuh_jetstream_collector_read_seconds", reading.cost)
+        for status in CONNECTION_STATUSES:
+            self._telemetry.gauge("wazuh_jetstream_collector_agents", self._mirror.by_status[status], status=status)
+        self._telemetry.count("wazuh_jetstream_collector_rows_refused_total", reading.refused)
+        if reading.refused and reading.refusal != self._state.refusal:
+            logs.log(_logger, "warning", "rows_refused", reading.refusal, refused=reading.refused)
+            self._state.refusal = reading.refusal
+        return changes
+
+    def _lost(self, error: SourceUnavailable) -> None:
+        self._state.retry_at = self._clock.monotonic() + self._backoff.next()
+        self._telemetry.count("wazuh_jetstream_collector_source_errors_total", state=error.state)
+        self._telemetry.gauge("wazuh_jetstream_collector_source_up", 0)
+        if error.state != self._state.look.source_state:
+            logs.log(_logger, "warning", "source_lost", str(error), state=error.state)
+        self._state.look = replace(self._state.look, source_state=cast("SourceState", error.state), source_error=str(error))
+
+    def _back(self) -> None:
+        if self.failing:
+            logs.log(_logger, "info", "source_back", f"Wazuh's agents can be read again, by the {self._source.kind}")
+            self._state.look = replace(self._state.look, source_state="ok", source_error="")
+        elif self._state.look.taken_at and self._source.kind != self._state.look.source:
+            logs.log(_logger, "warning", "source_changed", f"Wazuh's agents are now read by the {self._source.kind}")
+        self._backoff.reset()
+        self._telemetry.gauge("wazuh_jetstream_collector_source_up", 1)
+
+    # client.keys ----------------------------------------------------------------------------------------------------
+
+    def _look_at_keys(self, whole: bool) -> None:
+        if whole:
+            self._keys.file = self._open_keys()
+        found = self._keys.file.read_if_changed()
+        self._keys.changes = self._mirror.absorb_keys(found.entries) if found else NO_KEY_CHANGES
+        self._keys.all = found.entries if found and whole else ()
+        self._say_keys(self._keys.file.state, found.bad_lines if found else self._keys.said[1])
+
+    def _say_keys(self, state: KeysState, bad_lines: int) -> None:
+        was, were_bad = self._keys.said
+        if state not in ("ok", was):
+            logs.log(_logger, "warning", "keys_lost", self._keys.file.error, state=state)
+        elif state == "ok" and was in ("missing", "denied"):
+            logs.log(_logger, "info", "keys_back", "client.keys can be read again")
+        if bad_lines > were_bad:
+            text = f"client.keys holds {bad_lines} lines that Wazuh would not accept; it skips them, and so do we"
+            logs.log(_logger, "warning", "keys_bad_lines", text, bad_lines=bad_lines)
+            self._telemetry.count("wazuh_jetstream_collector_keys_bad_lines_total", bad_lines - were_bad)
+        self._keys.said = state, bad_lines

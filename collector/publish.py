@@ -1,0 +1,160 @@
+"""The publisher: takes what the outbox gives, one snapshot at a time and in order, and lets go of it on the stream's ack.
+
+Rules
+ * Nothing is dropped but what the server will never take: that is logged and counted, and a gap's full stands for it.
+ * No answer is not a refusal: the snapshot may be stored. It is sent again under the same Nats-Msg-Ids.
+ * The parts of one snapshot are one atomic batch. A batch of which the stream knows an id was stored whole.
+ * What to send is asked anew before each attempt: what passes through memory may have been replaced meanwhile.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from shared import crashpoints, logs, sealing, subjects, wire
+from shared.backoff import Backoff
+from shared.clock import Clock
+from shared.errors import Quarantine, Transient
+from shared.jetstream import DuplicateInBatch, Message, PubAck
+from shared.telemetry import Telemetry
+
+from .outbox import Outbox
+from .spool import Item, SpoolFailed
+
+_logger = logging.getLogger("collector.publish")
+
+ACK_TIMEOUT_S: Final = 5.0
+_ENVELOPE_BYTES: Final = 8192  # of max_payload that stay free for a part's envelope and headers
+_SMALLEST_PART: Final = 1024  # bytes: a server that takes less refuses the snapshot, and says so
+_HASTE_S: Final = 0.25  # between attempts while the process is ending
+
+
+class Server(Protocol):
+    """What a connected client knows of its server."""
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of body and headers that the server takes in one message."""
+
+
+class Bus(Protocol):
+    """The part of `shared.jetstream.Connection` that is needed here."""
+
+    async def client(self) -> Server:
+        """Waits for a live connection."""
+
+    async def publish(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> PubAck:  # noqa: ASYNC109
+        """One message."""
+
+    async def publish_batch(self, messages: Sequence[Message], timeout: float) -> PubAck:  # noqa: ASYNC109
+        """Several messages, all or none."""
+
+
+class Publisher:
+    """Lives on the event loop's thread."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        bus: Bus,
+        signer: sealing.MessageSigner,
+        prefix: str,
+        node: str,
+        news: asyncio.Event,
+        clock: Clock,
+        backoff: Backoff,
+        telemetry: Telemetry,
+    ) -> None:
+        """`news` is set whenever the outbox may have something to send."""
+        self._outbox, self._bus, self._signer, self._node = outbox, bus, signer, node
+        self._subject = subjects.raw(prefix, node)
+        self._news, self._clock, self._backoff, self._telemetry = news, clock, backoff, telemetry
+        self._draining = asyncio.Event()
+        self._complained = False
+
+    def drain(self) -> None:
+        """Let `run` return as soon as nothing waits any more."""
+        self._draining.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Publish for ever, or until everything is sent after `drain`."""
+        while True:
+            self._news.clear()
+            try:
+                if await self._send_next():
+                    continue
+            except Transient as error:
+                await self._pause(error)
+                continue
+            if self._draining.is_set():
+                return
+            await self._news.wait()
+
+    async def _send_next(self) -> bool:
+        """Whether there was anything. Raises Transient."""
+        if self._outbox.next() is None:
+            return False
+        server = await self._bus.client()
+        item = self._outbox.next()
+        if item is None:
+            return False
+        try:
+            await self._publish(item, min(wire.PART_BYTES, server.max_payload - _ENVELOPE_BYTES))
+        except Quarantine as error:
+            logs.log(_logger, "error", "snapshot_refused", f"{error}; a full snapshot will stand for it", seq=item.seq, kind=item.kind)
+            self._outbox.refused(item)
+            return True
+        crashpoints.here("collector.after_publish")
+        self._relieved()
+        self._forget(item)
+        crashpoints.here("collector.after_forget")
+        return True
+
+    async def _publish(self, item: Item, part_bytes: int) -> None:
+        messages = self._messages(item, part_bytes)
+        try:
+            if len(messages) == 1:
+                only = messages[0]
+                await self._bus.publish(only.subject, only.body, only.headers, ACK_TIMEOUT_S)
+            else:
+                await self._bus.publish_batch(messages, ACK_TIMEOUT_S)
+        except DuplicateInBatch:
+            return
+
+    def _messages(self, item: Item, part_bytes: int) -> list[Message]:
+        bodies = wire.split(item.payload, self._node, item.boot, item.seq, self._clock.now_ms(), max(part_bytes, _SMALLEST_PART))
+        return [Message(self._subject, body, self._headers(item, number, body)) for number, body in enumerate(bodies, 1)]
+
+    def _headers(self, item: Item, number: int, body: bytes) -> dict[str, str]:
+        return {
+            "Nats-Msg-Id": wire.message_id(self._node, item.boot, item.seq, number),
+            sealing.SIGNATURE_HEADER: self._signer.sign_header(self._subject, body, {}),
+        }
+
+    def _forget(self, item: Item) -> None:
+        self._telemetry.count("wazuh_jetstream_collector_snapshots_published_total")
+        try:
+            self._outbox.sent(item)
+        except SpoolFailed as error:  # it is not sent again in this life, and in the next one its Msg-Ids are known
+            logs.log(_logger, "error", "spool_failed", str(error))
+
+    def _relieved(self) -> None:
+        if self._complained:
+            logs.log(_logger, "info", "publish_resumed", "NATS takes snapshots again", waiting=self._outbox.depth())
+        self._complained = False
+        self._backoff.reset()
+
+    async def _pause(self, error: Transient) -> None:
+        self._telemetry.count("wazuh_jetstream_collector_publish_retries_total")
+        if not self._complained:
+            logs.log(_logger, "warning", "publish_failed", f"{error}; it is tried again", waiting=self._outbox.depth())
+        self._complained = True
+        seconds = self._backoff.next()
+        if self._draining.is_set():
+            await asyncio.sleep(min(seconds, _HASTE_S))
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._draining.wait(), seconds)

@@ -1,0 +1,358 @@
+"""Wazuh's `agent` table: the SELECTs this program sends, the rows they answer with, and the probe that sees what moved.
+
+Pure: SQL texts out, answers in.
+
+Rules
+ * Only columns that the table has are named: 4.2 to 4.14 and 5.0 differ. `internal_key` is an agent's secret and is never
+   selected. Id 0 is the manager itself and never an agent.
+ * Every SELECT answers with the same nine values under one-letter names (`NAMES`): a page of the socket is cut at 64 KiB,
+   so that short names mean fewer pages.
+ * A row that breaks a rule is refused and counted; the rest goes on. Its id, where it has one, is told: the agent is
+   there, although it cannot be read.
+ * The probe answers with one text. wazuh-db turns every number into a double (wazuh/wazuh src/wazuh_db/wdb.c,
+   wdb_exec_stmt), so that a sum above 2**53 would not arrive as it left.
+ * The probe shows, by ascending id, one character an agent (`mark`): its status, its code, and whether its node_name is
+   this node's own, for a row may pass from a worker to the master and stay active all the while. Two weighted sums show
+   what leaves that alone: a disconnection_time or a date_add that moved.
+"""
+
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from shared.errors import SourceUnavailable
+from shared.models import CONNECTION_STATUSES, AgentRow, ConnectionStatus
+
+NAMES: Final = ("i", "n", "a", "s", "c", "d", "k", "t", "o")
+"""id, name, ip, status, code, disconnection_time, last_keepalive, date_add, node_name in an answer."""
+
+MAX_ID: Final = 99_999_999  # 8 digits: wazuh/wazuh src/addagent/validate.c
+MAX_NAME: Final = 256  # characters; Wazuh allows 128 (validate.c), its database any number
+MAX_TIME: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, which Wazuh itself writes for agent 0
+MAX_CODE: Final = 9  # Wazuh knows 0 to 5; the probe has one character for it
+VERSION_5_0: Final = 500
+"""What `Reading.db_version` says for 5.0, which has no metadata db_version but PRAGMA user_version 1."""
+
+COLUMNS: Final = "select name n from pragma_table_info('agent')"
+METADATA_COLUMNS: Final = "select name n from pragma_table_info('metadata')"
+METADATA_VERSION: Final = "select value v from metadata where key='db_version'"
+USER_VERSION: Final = "pragma user_version"
+TOTAL_CHANGES: Final = "select total_changes() c"
+IDS_PER_SELECT: Final = 500  # of up to 8 digits and a comma: half of the longest request wazuh-db should be sent
+PROBE_RANGE: Final = 60_000  # agents of one character: below the 64 KiB cut, with room for ids that are new
+_WEIGHT: Final = "(id%1000+1)"  # 1,000,000 agents x 1000 x 4e9 s stays below 2**63: SQLite's sum() raises above it
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a source showed."""
+
+    rows: tuple[AgentRow, ...]
+    complete: bool  # rows are the whole table
+    gone: tuple[int, ...]  # ids that left the table; only where the reading is not complete
+    as_of: int  # Unix ms: what was written to the table before that is in here
+    cost: float  # seconds the source was busy for us
+    db_version: int
+    refused: int = 0  # rows that broke a rule
+    refusal: str = ""  # one sentence about the first of them
+    unreadable: tuple[int, ...] = ()  # their ids: these agents are in the table all the same
+
+
+# The schema ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a table of agents has, as parts of a SELECT."""
+
+    db_version: int
+    values: str  # the nine, under their NAMES
+    disconnection_time: str
+    last_keepalive: str
+    probe: str  # the text that parse_probe reads
+
+
+def schema(columns: Iterable[object], user_version: object, metadata_version: object, own: str) -> Schema:
+    """The schema of a table with these columns, on the node of that name. Raises SourceUnavailable: what we need is not there."""
+    have = {column for column in columns if isinstance(column, str)}
+    missing = [name for name in ("id", "name", "connection_status") if name not in have]
+    if not have:
+        raise SourceUnavailable("unsupported", "Wazuh's database has no table of agents; wazuh-db makes it when it starts")
+    if missing:
+        raise SourceUnavailable(
+            "unsupported", f"Wazuh's table of agents has no {', '.join(missing)}; this program reads Wazuh 4.2 to 4.14 and 5.0"
+        )
+
+    def number(name: str) -> str:
+        return f"ifnull({name},0)" if name in have else "0"
+
+    addresses = ",".join(name for name in ("ip", "register_ip") if name in have)
+    code = number("status_code") if "status_code" in have else "null"
+    values = (
+        "id",
+        "name",
+        f"coalesce({addresses})" if "," in addresses else addresses or "null",
+        "connection_status",
+        code,
+        number("disconnection_time"),
+        "last_keepalive" if "last_keepalive" in have else "null",
+        number("date_add"),
+        "ifnull(node_name,'unknown')" if "node_name" in have else "null",
+    )
+    weighed = (name if name in have else "0" for name in ("disconnection_time", "date_add"))  # sum() passes over a NULL
+    sums = "||' '||".join(f"ifnull(sum({value}*{_WEIGHT}),0)" for value in weighed)
+    vector = _mark(number("status_code"), values[8], own)
+    return Schema(
+        db_version=_db_version(user_version, metadata_version),
+        values=",".join(f"{value} {name}" for value, name in zip(values, NAMES, strict=True)),
+        disconnection_time=number("disconnection_time"),
+        last_keepalive=values[6],
+        probe=f"count(*)||' '||ifnull(sum(id),0)||' '||{sums}||' '||total_changes()||' '||ifnull(group_concat({vector},''),'') p",
+    )
+
+
+_MARKS: Final = {"active": 40, "disconnected": 50, "pending": 60, "never_connected": 70}  # ten codes each
+_OWN: Final = 46  # so that no mark is a quote, a backslash or no ASCII
+UNREAD: Final = b"!"
+"""The mark of no row."""
+
+
+def _mark(code: str, node_name: str, own: str) -> str:
+    whens = " ".join(f"when '{status}' then {base}" for status, base in _MARKS.items())
+    is_own = f"{_OWN}*({node_name} is {_quoted(own)})"
+    return f"char((case connection_status {whens} else {_MARKS['never_connected']} end)+max(0,min({code},{MAX_CODE}))+{is_own})"
+
+
+def mark(row: AgentRow, own: str) -> bytes:
+    """The character that the probe shows of a row on the node of that name."""
+    return bytes((_MARKS[row.status] + (row.code or 0) + _OWN * (row.node_name == own),))
+
+
+def _quoted(text: str) -> str:
+    """A text as SQL. One that no SELECT should carry names no node."""
+    return "'" + text.replace("'", "''") + "'" if _is_text(text) and text.isprintable() else "''"
+
+
+def _db_version(user_version: object, metadata_version: object) -> int:
+    text = str(metadata_version)
+    if text.isascii() and text.isdigit() and len(text) <= 3:
+        return int(text)
+    return VERSION_5_0 - 1 + user_version if isinstance(user_version, int) and 1 <= user_version < 100 else 0
+
+
+# SELECTs ------------------------------------------------------------------------------------------------------------
+
+
+def page(table: Schema, after: int, limit: int) -> str:
+    """Whole rows by ascending id."""
+    return f"select {table.values} from agent where id>{after:d} order by id limit {limit:d}"
+
+
+def everything(table: Schema) -> str:
+    """Every row by ascending id, for who is not cut at 64 KiB."""
+    return f"select {table.values} from agent where id>0 order by id"
+
+
+def chosen(table: Schema, ids: Sequence[int], after: int, limit: int) -> str:
+    """Whole rows of at most IDS_PER_SELECT ids."""
+    return f"select {table.values} from agent where id in ({_listed(ids)}) and id>{after:d} order by id limit {limit:d}"
+
+
+def id_page(after: int, limit: int) -> str:
+    """Ids alone."""
+    return f"select id i from agent where id>{after:d} order by id limit {limit:d}"
+
+
+def times_page(table: Schema, after: int, limit: int) -> str:
+    """(id, disconnection_time) of agents that have one."""
+    return (
+        f"select id i,{table.disconnection_time} d from agent where id>{after:d} and {table.disconnection_time}<>0 "
+        f"order by id limit {limit:d}"
+    )
+
+
+def keepalive_page(table: Schema, before: int, sample: Sequence[int], after: int, limit: int) -> str:
+    """(id, last_keepalive) of active and pending agents last heard before `before`, and of at most IDS_PER_SELECT others."""
+    quiet = f"connection_status in ('active','pending') and {table.last_keepalive}<{before:d}"
+    values = f"id i,{table.last_keepalive} k"
+    return f"select {values} from agent where id>{after:d} and (({quiet}) or id in ({_listed(sample)})) order by id limit {limit:d}"
+
+
+def probe(table: Schema, after: int, up_to: int | None) -> str:
+    """One range of the probe. `not indexed` makes SQLite walk the table, so that group_concat meets ascending ids."""
+    bound = "" if up_to is None else f" and id<={up_to:d}"
+    return f"select {table.probe} from agent not indexed where id>{after:d}{bound}"
+
+
+def probe_ranges(ids: Sequence[int]) -> list[tuple[int, int | None]]:
+    """(after, up to) of each SELECT that a probe over these ascending ids takes; the last one is open."""
+    bounds = [ids[i - 1] for i in range(PROBE_RANGE, len(ids), PROBE_RANGE)]
+    return list(zip([0, *bounds], [*bounds, None], strict=True))
+
+
+def _listed(ids: Sequence[int]) -> str:
+    if len(ids) > IDS_PER_SELECT:
+        raise ValueError(f"{len(ids)} ids in one SELECT, at most {IDS_PER_SELECT}")
+    return ",".join(f"{number:d}" for number in ids)
+
+
+# Rows ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Rows of an answer, and what was refused."""
+
+    rows: tuple[AgentRow, ...]
+    unreadable: tuple[int, ...] = ()
+    refused: int = 0
+    refusal: str = ""
+
+
+def decode(answer: Iterable[Mapping[str, object] | Sequence[object]]) -> Decoded:
+    """The rows in an answer: objects of the socket (a NULL is left out of them) or tuples of SQLite."""
+    rows: list[AgentRow] = []
+    unreadable: list[int] = []
+    refused, refusal = 0, ""
+    for raw in answer:
+        values = tuple(map(raw.get, NAMES)) if isinstance(raw, Mapping) else tuple(raw)
+        try:
+            rows.append(_row(values))
+        except ValueError as error:
+            refused += 1
+            refusal = refusal or f"a row of Wazuh's table of agents is refused: {error}"
+            if _is_id(values[0]):
+                unreadable.append(cast("int", values[0]))
+    return Decoded(tuple(rows), tuple(unreadable), refused, refusal)
+
+
+def together(parts: Sequence[Decoded]) -> Decoded:
+    """Several answers as one."""
+    return Decoded(
+        tuple(row for part in parts for row in part.rows),
+        tuple(number for part in parts for number in part.unreadable),
+        sum(part.refused for part in parts),
+        next((part.refusal for part in parts if part.refusal), ""),
+    )
+
+
+def _row(values: Sequence[object]) -> AgentRow:
+    number, name, ip, status, code, gone_at, keepalive, added, node = values
+    if (
+        _is_id(number)
+        and _is_text(name)
+        and (ip is None or _is_text(ip))
+        and status in CONNECTION_STATUSES
+        and (code is None or _is_number(code, MAX_CODE))
+        and _is_number(gone_at, MAX_TIME)
+        and (keepalive is None or _is_number(keepalive, MAX_TIME))
+        and _is_number(added, MAX_TIME)
+        and (node is None or _is_text(node))
+    ):
+        return AgentRow(*cast("tuple[int, str, str | None, ConnectionStatus, int | None, int, int | None, int, str | None]", values))
+    raise ValueError(_complaint(values))
+
+
+def _complaint(values: Sequence[object]) -> str:
+    """What is wrong with a row that is not in order: the first thing."""
+    number, name, ip, status, code, gone_at, keepalive, added, node = values
+    if not _is_id(number):
+        return f"id {_shown(number)} is not a number from 1 to {MAX_ID}"
+    if status not in CONNECTION_STATUSES:
+        return f"agent {number} has the unknown status {_shown(status)}"
+    for what, text in (("ip", ip), ("node_name", node), ("name", name)):
+        if not (_is_text(text) or (text is None and what != "name")):
+            return f"agent {number} has {what} {_shown(text)}, which is not a text of at most {MAX_NAME} characters"
+    if code is not None and not _is_number(code, MAX_CODE):
+        return f"agent {number} has status_code {_shown(code)}, which is not a number from 0 to {MAX_CODE}"
+    times = {"disconnection_time": gone_at, "date_add": added, "last_keepalive": keepalive}
+    what = next(
+        name for name, value in times.items() if not _is_number(value, MAX_TIME) and (value is not None or name != "last_keepalive")
+    )
+    return f"agent {number} has {what} {_shown(times[what])}, which is not a number from 0 to {MAX_TIME}"
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 < value <= MAX_ID
+
+
+def _is_number(value: object, highest: int) -> bool:
+    return type(value) is int and 0 <= value <= highest
+
+
+def _is_text(value: object) -> bool:
+    if type(value) is not str or len(value) > MAX_NAME:
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)  # half a surrogate pair is no text
+
+
+def _shown(value: object) -> str:
+    return ascii(reprlib.repr(value))[1:-1]
+
+
+# The probe ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The table without its keepalives."""
+
+    vector: bytes  # `mark` of each agent, by ascending id
+    count: int
+    id_sum: int
+    disconnection_sum: int
+    added_sum: int
+    changes: int  # total_changes() of wazuh-db's connection
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How a table differs from what is known of it."""
+
+    everything: bool = False  # in a way that only reading it all can tell
+    listing: bool = False  # ids came or went
+    ids: tuple[int, ...] = ()  # these have another status, code or node_name
+    times: bool = False  # the disconnection_time of some agent moved, or of one in `ids`
+
+
+def parse_probe(text: object) -> Probe:
+    """The probe in an answer. Raises SourceUnavailable: it is not one."""
+    fields = text.split(" ") if isinstance(text, str) else []
+    try:
+        count, id_sum, disconnection_sum, added_sum, changes = map(int, fields[:-1])
+    except ValueError:
+        raise SourceUnavailable("garbled", f"wazuh-db answered a probe with {_shown(text)}; is another program at its socket?") from None
+    return Probe(fields[-1].encode("utf-8", "replace"), count, id_sum, disconnection_sum, added_sum, changes)
+
+
+def join_probes(parts: Sequence[Probe]) -> Probe:
+    """The probe of consecutive ranges. `changes` is the first one's: what is written between two of them shows next time."""
+    return Probe(
+        b"".join(part.vector for part in parts),
+        sum(part.count for part in parts),
+        sum(part.id_sum for part in parts),
+        sum(part.disconnection_sum for part in parts),
+        sum(part.added_sum for part in parts),
+        parts[0].changes,
+    )
+
+
+def moved(old: Probe, new: Probe, ids: Sequence[int]) -> Moved:
+    """What differs, `old` being of exactly the ascending `ids`."""
+    if len(new.vector) != new.count:
+        return Moved(everything=True)
+    if (old.count, old.id_sum) != (new.count, new.id_sum):
+        return Moved(listing=True)
+    changed = tuple(ids[position] for position in _differences(old.vector, new.vector))
+    times = old.disconnection_sum != new.disconnection_sum
+    return Moved(everything=not changed and old.added_sum != new.added_sum, ids=changed, times=times)
+
+
+_BLOCK: Final = 512  # bytes compared at once: nearly all of a vector is as it was
+
+
+def _differences(old: bytes, new: bytes) -> Iterator[int]:
+    for start in range(0, len(new), _BLOCK):
+        if old[start : start + _BLOCK] != new[start : start + _BLOCK]:
+            yield from (at for at in range(start, min(start + _BLOCK, len(new))) if old[at] != new[at])

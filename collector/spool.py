@@ -1,0 +1,258 @@
+"""What was said and is not yet in NATS, on this node's disk: a small SQLite database that outlives kill -9.
+
+Rules
+ * A snapshot with news is here before it is published and leaves when NATS has acked it. Payloads are kept byte for byte.
+ * `boot` grows with every opening. It is at least the Unix time, so that a spool that was lost still counts upwards.
+ * Items keep the (boot, seq) under which they were made and leave in that order, also after a restart.
+ * Bounded: where an item does not fit, all give way and a gap is owed: the next full must be flagged as one. What is
+   owed is remembered on disk. A full that is alone is always taken: without it nothing could be said at all.
+ * One process per spool, by a lock on a file beside it: a lock on the database itself would be SQLite's business.
+ * WAL and synchronous=NORMAL: a killed process loses nothing; a power cut may lose the last moments, which the full of the
+   next start makes good.
+
+Safe to use from several threads.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from shared.errors import ConfigError, Transient
+from shared.wire import Kind
+
+_APPLICATION_ID: Final = 0x576A5370  # "WjSp", so that no other database is taken for a spool
+_SCHEMA_VERSION: Final = 1
+_CACHE_KIB: Final = 256  # SQLite's default of 2 MiB buys nothing for a queue
+_BUSY_S: Final = 5.0  # an operator may be looking at it with sqlite3
+_WAL_BYTES: Final = 4 << 20
+_FREE_PAGES: Final = 256  # given back to the disk when the spool is empty
+
+_SETTINGS: Final = f"""
+PRAGMA auto_vacuum=INCREMENTAL;
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=NORMAL;
+PRAGMA cache_size=-{_CACHE_KIB};
+PRAGMA journal_size_limit={_WAL_BYTES};
+"""
+_SCHEMA: Final = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE items (boot INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (boot, seq));
+INSERT INTO meta VALUES ('boot', 0), ('gap', 0), ('node', '');
+PRAGMA application_id={_APPLICATION_ID};
+PRAGMA user_version={_SCHEMA_VERSION};
+COMMIT;
+"""
+
+
+class SpoolFailed(Transient):
+    """The disk refused a write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An encoded snapshot and the name it goes by."""
+
+    boot: int
+    seq: int
+    kind: Kind
+    payload: bytes
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Ascending: the order in which the relay must see them."""
+        return self.boot, self.seq
+
+
+class Spool:
+    """An open spool; made by `open`. `boot` is this opening's."""
+
+    @classmethod
+    def open(cls, path: Path, max_bytes: int, now_s: int, node: str) -> "Spool":
+        """Open or make the spool of `node`. Raises ConfigError: in use, not writable, not a spool, of another node."""
+        lock = _lock(path)
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = _connect(path)
+            return cls(connection, lock, path, max_bytes, now_s, node)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            os.close(lock)
+            if isinstance(error, SpoolFailed):
+                raise ConfigError(str(error)) from error
+            if isinstance(error, OSError | sqlite3.Error):
+                raise ConfigError(f"spool {path} cannot be used ({error}); {_advice(error, path)}") from error
+            raise
+
+    def __init__(self, connection: sqlite3.Connection, lock: int, path: Path, max_bytes: int, now_s: int, node: str) -> None:
+        self._connection, self._lock_file, self._path, self._max_bytes = connection, lock, path, max_bytes
+        self._lock = threading.Lock()
+        held = connection.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM items").fetchone()
+        self._depth: int = held[0]
+        self._bytes: int = held[1]
+        self._done = (0, 0)  # all up to here was acked, also where the disk refused to forget it
+        meta = dict(connection.execute("SELECT key, value FROM meta"))
+        if self._depth and meta["node"] != node:
+            raise ConfigError(
+                f"spool {path} holds {self._depth} snapshots of node {meta['node']!r}, and this collector is {node!r}; "
+                f"let it send them under the old wazuh.manager_node first, or move the file aside"
+            )
+        self._gap = bool(meta["gap"])
+        self.boot: int = max(meta["boot"] + 1, now_s)
+        with self._transaction():
+            self._write_meta(boot=self.boot, node=node)
+
+    @property
+    def gap(self) -> bool:
+        """Whether snapshots were given up, and no full that says so has been put since."""
+        return self._gap
+
+    def depth(self) -> int:
+        """How many items wait."""
+        return self._depth
+
+    def size(self) -> int:
+        """Bytes of the payloads that wait."""
+        return self._bytes
+
+    def put(self, item: Item, *, gap: bool = False) -> bool:
+        """Keep an item; `gap` says that it is a full flagged as one. Returns False where it did not fit: then everything
+        was given up, the item as well. Raises SpoolFailed; then nothing was given up but the item, and a gap is owed too."""
+        with self._lock:
+            fits = self._bytes + len(item.payload) <= self._max_bytes or (item.kind == "full" and not self._depth)
+            try:
+                with self._transaction():
+                    if not fits:
+                        self._connection.execute("DELETE FROM items")
+                    if fits or gap:
+                        self._connection.execute("INSERT INTO items VALUES (?, ?, ?, ?)", (item.boot, item.seq, item.kind, item.payload))
+                    owed = (self._gap or not fits) and not gap
+                    if owed != self._gap:
+                        self._write_meta(gap=int(owed))
+            except SpoolFailed:
+                self._gap = True
+                raise
+            self._gap = owed
+            if not fits:
+                self._depth = self._bytes = 0
+            if fits or gap:
+                self._depth += 1
+                self._bytes += len(item.payload)
+            return fits or gap
+
+    def oldest(self) -> Item | None:
+        """The item that leaves first. Raises SpoolFailed."""
+        if not self._depth:
+            return None
+        with self._lock, self._failing():
+            query = "SELECT boot, seq, kind, payload FROM items WHERE (boot, seq) > (?, ?) ORDER BY boot, seq LIMIT 1"
+            row = self._connection.execute(query, self._done).fetchone()
+        return None if row is None else Item(*row)
+
+    def forget(self, item: Item, *, gap: bool = False) -> None:
+        """Let go of the item that `oldest` gave, for it is in NATS; with `gap`, for it never will be, and a gap is owed.
+
+        Raises SpoolFailed where the disk refused; `oldest` does not give it again all the same.
+        """
+        with self._lock:
+            self._done = max(self._done, item.order)
+            self._gap = self._gap or gap
+            with self._transaction():
+                deleted = self._connection.execute("DELETE FROM items WHERE boot=? AND seq=?", item.order).rowcount
+                if gap:
+                    self._write_meta(gap=1)
+            if deleted:
+                self._depth -= 1
+                self._bytes -= len(item.payload)
+                self._shrink()
+
+    def close(self) -> None:
+        """Close the database and give the lock back."""
+        with self._lock:
+            self._connection.close()
+            os.close(self._lock_file)
+
+    def _shrink(self) -> None:
+        if not self._depth and self._connection.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
+            with self._failing():
+                self._connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+
+    def _write_meta(self, **values: Any) -> None:
+        self._connection.executemany("UPDATE meta SET value=? WHERE key=?", [(value, key) for key, value in values.items()])
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._failing():
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:  # commits, or rolls back
+                yield
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise SpoolFailed(f"spool {self._path} cannot be written ({error}); {_advice(error, self._path)}") from error
+
+
+def _lock(path: Path) -> int:
+    """A lock that the kernel gives back whenever this process ends."""
+    beside = path.with_name(path.name + ".lock")
+    try:
+        lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"spool {path} cannot be used ({error.strerror}); {_advice(error, path)}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise ConfigError(
+            f"spool {path} is in use by another wazuh-collector; one collector runs per spool: stop the other, or set collector.spool_path"
+        ) from error
+    return lock
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its side files the same mode
+    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.executescript(_SETTINGS)
+        _check_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    owner, version, tables = (
+        connection.execute(f"SELECT {what}").fetchone()[0]
+        for what in (
+            "application_id FROM pragma_application_id",
+            "user_version FROM pragma_user_version",
+            "count(*) FROM sqlite_master",
+        )
+    )
+    if not tables:
+        connection.executescript(_SCHEMA)
+    elif owner != _APPLICATION_ID or version != _SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path} is no spool of this version (application id {owner:#x}, schema {version}); set collector.spool_path to another file"
+        )
+
+
+def _advice(error: Exception, path: Path) -> str:
+    """What to do, in half a sentence."""
+    text = str(error).lower()
+    if "full" in text or "no space" in text:
+        return "free some disk space; meanwhile whole snapshots are sent and single changes may be missed"
+    if "not a database" in text or "malformed" in text:
+        return f"it is damaged: move it aside and start again (mv {path} {path}.damaged), a full snapshot will follow"
+    return f"the collector's user needs to write to the directory {path.parent}"

@@ -1,0 +1,149 @@
+"""`wazuh-relay`: decides what is true of each agent of a Wazuh cluster, once, and publishes it signed."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Final, get_args
+
+from shared import cli, config, keyring, sealing, units
+from shared.clock import SystemClock
+from shared.errors import Stop, Transient
+
+from . import agents, check, events, provision, run, session, tail
+
+_DESCRIPTION: Final = """\
+Reads what the collectors of one Wazuh cluster say of its agents, decides what is true, and publishes every change once,
+signed, to NATS JetStream: came up, was stopped, fell silent, was registered, was removed.
+"""
+_EPILOG: Final = """\
+First steps:
+  wazuh-relay provision      make the streams and the consumer (needs a NATS user who may)
+  wazuh-relay check          is everything there that it needs? what to do if not
+  wazuh-relay run            decide and publish, until it is stopped
+  wazuh-relay tail           watch the events as they come, each one verified
+
+Exit codes: 0 done; 1 a check failed; 70 it cannot go on; 75 try again; 78 the configuration cannot be used.
+"""
+
+
+class _TryAgain(Stop):
+    """Something did not answer just now."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command's exit code."""
+    arguments = _parser().parse_args(argv)
+    return cli.run(lambda: _command(arguments), "wazuh-relay")
+
+
+# Options ------------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wazuh-relay", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add(commands, "run", "decide and publish, until SIGTERM or SIGINT", _run)
+    _add(commands, "check", "look at every precondition and say what is wrong and what to do; exit code 0 or 1", _check)
+    _add(
+        commands,
+        "provision",
+        "make or update the streams and the durable consumer; changes nothing where all is as it should be",
+        _provision,
+    )
+    _tail_options(_add(commands, "tail", "follow the events and verify each one as it is printed", _tail))
+    chosen = _add(commands, "agents", "print what is decided of each agent, from the relay's ledger", _agents)
+    chosen.add_argument("--status", choices=get_args(events.Status), help="only agents of this status")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, action: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    cli.add_config(command)
+    if name != "run":
+        cli.add_json(command)
+    command.set_defaults(action=action)
+    return command
+
+
+def _tail_options(parser: argparse.ArgumentParser) -> None:
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--from-start", action="store_true", help="begin with the oldest event in the stream, not with the next one")
+    begin.add_argument("--since", type=_seconds, metavar="DURATION", help='begin so long ago: "90s", "15m", "24h", "7d"')
+    parser.add_argument("--agent", type=_agent, metavar="ID", help="only this agent, such as 001")
+    parser.add_argument("--kind", choices=get_args(events.Kind), help="only events of this kind")
+    parser.add_argument("--limit", type=_count, metavar="N", help="end after N events")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return units.seconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is no duration such as "15m"') from None
+
+
+def _agent(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is no agent's id such as 001")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < len(text) < 10 or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
+# Commands -----------------------------------------------------------------------------------------------------------
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    try:
+        code: int = arguments.action(arguments)
+    except Transient as error:
+        raise _TryAgain(str(error)) from error
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return run.run(cli.load_config(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    return check.show(cli.load_config(arguments), sys.stdout, as_json=arguments.json)
+
+
+def _agents(arguments: argparse.Namespace) -> int:
+    return agents.show(cli.load_config(arguments), arguments.status, sys.stdout, as_json=arguments.json)
+
+
+def _provision(arguments: argparse.Namespace) -> int:
+    done = asyncio.run(_provisioned(cli.load_config(arguments)))
+    if arguments.json:
+        cli.print_json(done, sys.stdout)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in done)
+    return 0
+
+
+async def _provisioned(settings: config.Config) -> list[str]:
+    async with session.connected(settings, "provision") as connection:
+        return await provision.provision(connection, settings)
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    settings = cli.load_config(arguments)
+    key = keyring.read_key(config.require(settings.security.signing_key_path, "security.signing_key_path"))
+    wanted = tail.Wanted(arguments.from_start, arguments.since, arguments.agent, arguments.kind, arguments.limit)
+    now = SystemClock().now_ms()
+    return asyncio.run(tail.tail(settings, sealing.MessageSigner(key), wanted, sys.stdout, now, as_json=arguments.json))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

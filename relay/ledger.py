@@ -1,0 +1,361 @@
+"""The relay's memory: what is decided, what is still to be published, and up to where in RAW both are true.
+
+For one thread; nothing here is asynchronous. A call that raises `Unreachable` changed nothing that a second call would not
+find: the caller calls again with the very same values.
+
+Rules
+ * What an input leads to is written in ONE transaction with its position. A position is taken once: `record`, `skip` and
+   `quarantine` of a position that is already there do nothing.
+ * The outbox has one sequence: one more with each message, never the same twice, no number left out. A message whose
+   number is known to be in EVENTS (`mark_sent`) is not stored at all: a ledger that lost its last transactions in a power
+   failure decides them again, to the same numbers.
+ * Of a node, that is stored from which `fleet.absorb` makes its tables again: one full snapshot and the deltas since. The
+   table itself is written as the full where a payload does not say all of it, or where the deltas become many.
+ * `restore` gives exactly the fleet that was there. Small facts are stored as they are, never computed again.
+
+Not here: which database it is (`relay.database`), what a row looks like (`relay.stored`), what is decided (`relay.decide`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from sqlalchemy import Case, ColumnElement, Connection, Insert, Table, Update, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Row as Found
+
+from shared import crashpoints, wire
+from shared.errors import ConfigError, Quarantine
+
+from . import fleet, migrations, stored
+from .database import Database, Prepared, execute
+from .decide import Decision
+from .fleet import Agent, Fleet, Node
+from .schema import AGENTS, HISTORY, META, NODES, OUTBOX, QUARANTINE, QUIET, SNAPSHOTS
+from .stored import Kept, Outgoing, Past, Quarantined
+
+__all__ = ["Kept", "Ledger", "Outgoing", "Past", "Pruned", "Quarantined"]
+
+CROWDED: Final = 2_000
+"""Snapshots of a node after which its table is written whole. With 25 deltas a second and a full a minute it never comes to
+that; what drains from a spool may be hours without a full."""
+
+PAGE: Final = 1_000  # agents read at once
+PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
+
+_DONE: Final = update(META).where(META.c.position < bindparam("to")).values(position=bindparam("to"))
+_DECIDED: Final = _DONE.values(
+    outbox_sequence=META.c.outbox_sequence + bindparam("messages"),
+    began_at=bindparam("began"),
+    heard_at=bindparam("heard"),
+    settled=bindparam("now_settled"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows a `prune` deleted."""
+
+    history: int
+    quarantine: int
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was stored of one node, so that only changes are written."""
+
+    number: int
+    node: Node
+    quiet: Mapping[int, int] = field(default_factory=dict)
+    snapshots: int = 0
+
+
+class Ledger:
+    """A ledger, open. All times are Unix milliseconds by the stream's clock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # Forgotten with every error: nobody knows then whether the transaction was committed.
+        self._seen: dict[str, _Seen] | None = None
+        self._upsert_nodes = _whole_rows(database, database.upsert(NODES))
+        self._upsert_quiet = _whole_rows(database, database.upsert(QUIET))
+        self._upsert_agents = _whole_rows(database, database.upsert(AGENTS))
+        self._delete_agents = database.prepare(delete(AGENTS).where(AGENTS.c.agent_id == bindparam("agent_id")), ["agent_id"])
+        self._insert_snapshots = _whole_rows(database, insert(SNAPSHOTS))
+        self._insert_history = database.prepare(insert(HISTORY), HISTORY.c.keys()[1:])  # but its number, which counts by itself
+        self._insert_outbox = _whole_rows(database, insert(OUTBOX))
+
+    @classmethod
+    def open(cls, url: str, *, read_only: bool = False) -> Self:
+        """Open, make or migrate the ledger of `relay.ledger_url`. Read-only it takes no lock and changes nothing.
+
+        Raises ConfigError where the URL is wrong, the directory or a permission is missing, another relay uses it, it is no
+        ledger or a newer one; Unreachable where it does not answer now.
+        """
+        database = Database.open(url, read_only=read_only)
+        try:
+            (migrations.require if read_only else migrations.migrate)(database)
+            return cls(database)
+        except BaseException:
+            database.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of it. Nothing is lost by not closing."""
+        self._database.close()
+
+    def check(self) -> None:
+        """Raise Unreachable or ConfigError, with one sentence, if it cannot be written."""
+        with self._write() as connection:
+            connection.execute(update(META).values(position=META.c.position))
+
+    # Where it stands ------------------------------------------------------------------------------------------------
+
+    def position(self) -> int:
+        """RAW sequence up to which everything is decided; 0: nothing yet."""
+        return int(self._meta().position)
+
+    def is_new(self) -> bool:
+        """Whether nothing was ever decided, skipped or quarantined here."""
+        return self.position() == 0
+
+    def last_sequence(self) -> int:
+        """The outbox sequence that was given out last; 0: none."""
+        return int(self._meta().outbox_sequence)
+
+    def sent_through(self) -> int:
+        """The outbox sequence up to which everything is known to be in EVENTS."""
+        return int(self._meta().sent_through)
+
+    def outbox_depth(self) -> int:
+        """How many messages wait to be published."""
+        meta = self._meta()
+        return max(0, int(meta.outbox_sequence) - int(meta.sent_through))
+
+    def _meta(self) -> Found[Any]:
+        with self._database.read() as connection:
+            return connection.execute(select(META)).one()
+
+    # What was decided -----------------------------------------------------------------------------------------------
+
+    def restore(self, cluster: str, policy: fleet.Policy) -> Fleet:
+        """The fleet exactly as it was after the last position. Raises ConfigError where what is stored cannot be read."""
+        restored = Fleet(cluster, policy)
+        with self._database.read() as connection, self._readable():
+            meta = connection.execute(select(META)).one()
+            restored.began_at, restored.heard_at, restored.settled = meta.began_at, meta.heard_at, meta.settled
+            self._seen = _seen(connection)
+            for seen in self._seen.values():
+                restored.nodes[seen.node.node] = seen.node
+                restored.tables[seen.node.node] = _table(connection, seen)
+            restored.adopt(map(stored.agent_of, connection.execute(select(AGENTS))))
+        return restored
+
+    def record(self, decision: Decision, view: Fleet, kept: Kept | None, *, muted: bool = False) -> None:
+        """Take over what an input led to; after `fleet.fold` and `decide`, before `fleet.settle`.
+
+        `kept` is the input's snapshot; None for a tick. Muted, for a ledger that decides again what was published before,
+        it stores all but the messages. Raises Unreachable; the same call again is then right, whatever had become of it.
+        """
+        crashpoints.here("relay.before_record")
+        messages = () if muted else decision.messages
+        taken = {
+            "to": decision.position,
+            "messages": len(messages),
+            "began": view.began_at,
+            "heard": view.heard_at,
+            "now_settled": decision.settled,
+        }
+        with self._write() as connection:
+            meta = _moved(connection, _DECIDED, taken)
+            if meta is not None:
+                self._record_view(connection, view, kept if decision.refused is None else None)
+                execute(connection, self._delete_agents, ((number,) for number in decision.removed))
+                execute(connection, self._upsert_agents, map(stored.agent_row, decision.agents))
+                execute(connection, self._insert_history, stored.history_rows(decision, muted=muted))
+                first = meta.outbox_sequence - len(messages) + 1
+                sent = max(0, meta.sent_through + 1 - first)
+                execute(connection, self._insert_outbox, stored.outbox_rows(messages[sent:], first + sent, decision.position))
+        crashpoints.here("relay.after_record")
+
+    def skip(self, position: int) -> None:
+        """A message that needs no decision is done with."""
+        with self._write() as connection:
+            _moved(connection, _DONE, {"to": position})
+
+    def quarantine(
+        self, position: int, now: int, subject: str, reason: str, sentence: str, headers: Mapping[str, str], payload: bytes
+    ) -> None:
+        """Keep a message that cannot be accepted, and be done with it."""
+        with self._write() as connection:
+            if _moved(connection, _DONE, {"to": position}) is not None:
+                connection.execute(
+                    insert(QUARANTINE).values(
+                        position=position,
+                        now=now,
+                        subject=stored.plain(subject),
+                        reason=reason,
+                        sentence=stored.plain(sentence),
+                        headers=stored.headers_text(headers),
+                        payload=payload,
+                    )
+                )
+
+    # What is to be published ----------------------------------------------------------------------------------------
+
+    def outbox(self, limit: int) -> list[Outgoing]:
+        """The first messages that are not known to be in EVENTS, in order."""
+        with self._database.read() as connection:
+            return list(map(stored.outgoing_of, connection.execute(select(OUTBOX).order_by(OUTBOX.c.sequence).limit(limit))))
+
+    def mark_sent(self, sequence: int) -> None:
+        """All messages up to and including this one are in EVENTS: also those that this ledger will give out only later,
+        when it decides again what a power failure took from it."""
+        self._advance(sequence, META.c.outbox_sequence)
+
+    def start_sequence_at(self, sequence: int) -> None:
+        """For a ledger that is rebuilt: EVENTS holds all up to this sequence, the next message has the one after it."""
+        self._advance(sequence, _at_least(META.c.outbox_sequence, sequence))
+
+    def adopt_published(self, agents: Iterable[Agent]) -> None:
+        """For a new ledger: what EVENTS says was published last of these agents."""
+        with self._write() as connection:
+            execute(connection, self._upsert_agents, map(stored.agent_row, agents))
+
+    # For people -----------------------------------------------------------------------------------------------------
+
+    def agents(self) -> Iterator[Agent]:
+        """Every agent by id, as decided last. Nothing is held open between two of them."""
+        after, page = -1, list[Agent]()
+        while after < 0 or page:
+            with self._database.read() as connection:
+                found = connection.execute(select(AGENTS).where(AGENTS.c.agent_id > after).order_by(AGENTS.c.agent_id).limit(PAGE))
+                page = list(map(stored.agent_of, found))
+            yield from page
+            after = page[-1].id if page else 0
+
+    def history(self, agent_id: int | None, limit: int) -> list[Past]:
+        """The last events of an agent, or of all, the newest first."""
+        query = select(HISTORY).order_by(HISTORY.c.number.desc()).limit(limit)
+        with self._database.read() as connection:
+            return list(map(stored.past_of, connection.execute(query if agent_id is None else query.where(HISTORY.c.agent_id == agent_id))))
+
+    def quarantined(self, limit: int) -> list[Quarantined]:
+        """The last messages that were refused, the newest first."""
+        with self._database.read() as connection:
+            found = connection.execute(select(QUARANTINE).order_by(QUARANTINE.c.number.desc()).limit(limit))
+            return list(map(stored.quarantined_of, found))
+
+    def prune(self, now_ms: int, history_retention_ms: int, quarantine_retention_ms: int) -> Pruned:
+        """Delete the oldest of what is older than its retention, PRUNED rows of each at most: call again while it gives any."""
+        return Pruned(self._prune(HISTORY, now_ms - history_retention_ms), self._prune(QUARANTINE, now_ms - quarantine_retention_ms))
+
+    # In a transaction -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        try:
+            with self._database.write() as connection:
+                yield connection
+        except BaseException:
+            self._seen = None
+            raise
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, Quarantine) as error:
+            raise ConfigError(
+                f"what the ledger {self._database.where} holds of a node cannot be read; restore it, or move it away and the relay makes"
+                " a new one from RAW and EVENTS"
+            ) from error
+
+    def _record_view(self, connection: Connection, view: Fleet, kept: Kept | None) -> None:
+        """Write what changed of the nodes, and the snapshot that changed it."""
+        if self._seen is None:
+            with self._readable():
+                self._seen = _seen(connection)
+        changed = [node for name, node in view.nodes.items() if name not in self._seen or self._seen[name].node != node]
+        for node in changed:
+            seen = self._seen.setdefault(node.node, _Seen(1 + max((s.number for s in self._seen.values()), default=0), node))
+            seen.node = node
+        execute(connection, self._upsert_nodes, (stored.node_row(self._seen[node.node].number, node) for node in changed))
+        if kept is not None:
+            self._record_quiet(connection, self._seen[kept.node], view.tables[kept.node].quiet)
+            self._record_snapshot(connection, self._seen[kept.node], view.tables[kept.node], kept)
+
+    def _record_quiet(self, connection: Connection, seen: _Seen, quiet: Mapping[int, int]) -> None:
+        if seen.quiet is not quiet and seen.quiet != quiet:
+            execute(connection, self._upsert_quiet, [(seen.number, stored.quiet_bytes(quiet))])
+        seen.quiet = quiet
+
+    def _record_snapshot(self, connection: Connection, seen: _Seen, table: fleet.Table, kept: Kept) -> None:
+        if kept.kind == "beat":
+            return
+        payload = _base(seen, table, kept)
+        if payload is not None:
+            connection.execute(delete(SNAPSHOTS).where(SNAPSHOTS.c.node_number == seen.number))
+            seen.snapshots = 0
+        kind = kept.kind if payload is None else "full"
+        row = (seen.number, kept.position, kept.now, kept.sent_at, kind, kept.payload if payload is None else payload)
+        execute(connection, self._insert_snapshots, [row])
+        seen.snapshots += 1
+
+    def _advance(self, sequence: int, last: ColumnElement[int]) -> None:
+        with self._write() as connection:
+            connection.execute(update(META).values(sent_through=_at_least(META.c.sent_through, sequence), outbox_sequence=last))
+            connection.execute(delete(OUTBOX).where(OUTBOX.c.sequence <= sequence))
+
+    def _prune(self, table: Table, before: int) -> int:
+        oldest = select(table.c.number, table.c.now).order_by(table.c.number).limit(PRUNED).subquery()
+        with self._write() as connection:
+            last = connection.scalar(select(func.max(oldest.c.number)).where(oldest.c.now < before))
+            return 0 if last is None else connection.execute(delete(table).where(table.c.number <= last, table.c.now < before)).rowcount
+
+
+def _whole_rows(database: Database, statement: Insert) -> Prepared:
+    return database.prepare(statement, statement.table.c.keys())
+
+
+def _moved(connection: Connection, statement: Update, values: Mapping[str, object]) -> Found[Any] | None:
+    """Take a position; `meta` as it is then, or None where the position was taken before."""
+    return connection.execute(select(META)).one() if connection.execute(statement, values).rowcount else None
+
+
+def _at_least(column: ColumnElement[int], number: int) -> Case[int]:
+    return case((column < number, number), else_=column)
+
+
+def _seen(connection: Connection) -> dict[str, _Seen]:
+    """What is stored of each node, in the order in which they were first heard."""
+    quiet = {number: stored.quiet_of(packed) for number, packed in connection.execute(select(QUIET))}
+    counted = select(SNAPSHOTS.c.node_number, func.count()).group_by(SNAPSHOTS.c.node_number)
+    snapshots: dict[int, int] = dict(connection.execute(counted).all())
+    found = connection.execute(select(NODES.c.number, NODES.c.facts).order_by(NODES.c.number))
+    seen = (_Seen(number, stored.node_of(facts), quiet.get(number, {}), snapshots.get(number, 0)) for number, facts in found)
+    return {one.node.node: one for one in seen}
+
+
+def _table(connection: Connection, seen: _Seen) -> fleet.Table:
+    """A node's table, folded again as it was folded then."""
+    table = fleet.Table()
+    payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
+    for (payload,) in connection.execute(payloads):
+        fleet.absorb(table, wire.decode(bytes(payload)))
+    table.quiet = dict(seen.quiet)
+    return table
+
+
+def _base(seen: _Seen, table: fleet.Table, kept: Kept) -> bytes | None:
+    """What takes the place of all that is stored of a node's table; None: this snapshot is one more.
+
+    A full says all of it if its rows could be read and are the collector's (the digests agree), and no keys are held from
+    before. Where it does not, or the deltas are many, the table itself does.
+    """
+    node = seen.node
+    if kept.kind == "full" and node.source_state == "ok" and node.proved and (node.keys_state == "ok" or not table.keys):
+        return kept.payload
+    if (kept.kind == "full" or seen.snapshots >= CROWDED) and stored.fits(table):
+        return stored.whole(node, table)
+    return None

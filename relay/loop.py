@@ -1,0 +1,188 @@
+"""The deciding loop: delivered -> admitted -> decided -> recorded in ONE transaction -> acked.
+
+Rules
+ * What cannot be accepted is quarantined with its position in one transaction, counted and told in one sentence; the next
+   message goes on. Also what nobody foresaw: then the fleet goes back to what the ledger holds.
+ * Where nothing came for a while, a tick is published to RAW: it comes back as an input that says so.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from shared import clock, crashpoints, health, jetstream, jsapi, logs, sealing, subjects, telemetry, wire
+from shared.backoff import Backoff
+from shared.errors import Quarantine, Transient, WazuhJetstreamError
+
+from . import admit, decide, ledger
+from .books import Books
+from .deliver import Cursor
+from .mind import Mind, Step
+
+LOGGER: Final = logging.getLogger("relay.loop")
+
+TICK_TIMEOUT: Final = 5.0  # seconds
+BEHIND_S: Final = 30.0  # above it the relay is not ready: what it says is old
+
+
+class Ticker:
+    """Publishes ticks, signed with the relay's own key."""
+
+    def __init__(self, connection: jetstream.Connection, prefix: str, name: str, signer: sealing.MessageSigner, watch: clock.Clock) -> None:
+        self._connection = connection
+        self._subject = subjects.tick(prefix)
+        self._name = name
+        self._signer = signer
+        self._clock = watch
+
+    async def tick(self) -> None:
+        """Say that nothing came. Raises as `Connection.publish`."""
+        now = self._clock.now_ms()
+        body = wire.encode_tick(wire.Tick(self._name, now))
+        headers = {
+            "Nats-Msg-Id": f"tick:{self._name}:{now}",
+            sealing.SIGNATURE_HEADER: self._signer.sign_header(self._subject, body, {}),
+        }
+        await self._connection.publish(self._subject, body, headers, TICK_TIMEOUT)
+
+
+class Loop:
+    """Decides until `stop` is set. `decided(position, now)` is told of each input that made messages."""
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        books: Books,
+        book: ledger.Ledger,
+        mind: Mind,
+        ticker: Ticker,
+        tick_interval: float,
+        decided: Callable[[int, int], None],
+        metrics: telemetry.Telemetry,
+        readiness: health.Readiness,
+        watch: clock.Clock,
+    ) -> None:
+        self._cursor = cursor
+        self._books = books
+        self._ledger = book
+        self._mind = mind
+        self._ticker = ticker
+        self._tick_interval = tick_interval
+        self._decided = decided
+        self._metrics = metrics
+        self._readiness = readiness
+        self._clock = watch
+        self._backoff = Backoff(jitter=random.random)
+        self._settled = mind.fleet.settled
+        self._lost = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Decide until `stop` is set; what was recorded by then is acked. Raises Stop where the stream contradicts the ledger."""
+        while not stop.is_set():
+            try:
+                delivered = await _unless(stop, self._cursor.next(self._tick_interval))
+                self._found(None)
+                if not delivered and not stop.is_set():
+                    await self._ticker.tick()
+            except Transient as error:
+                self._found(error)
+                await asyncio.sleep(self._backoff.next())
+            else:
+                await self._take_all(delivered, stop)
+
+    def _found(self, error: Transient | None) -> None:
+        self._readiness.set("stream", error is None, "" if error is None else str(error))
+        if error is None:
+            self._backoff.reset()
+        elif not self._lost:
+            logs.log(LOGGER, "warning", "raw_unread", f"RAW cannot be read, it is tried again: {error}")
+        self._lost = error is not None
+
+    async def _take_all(self, delivered: list[jsapi.Delivered], stop: asyncio.Event) -> None:
+        done: jsapi.Delivered | None = None
+        for message in delivered:
+            if stop.is_set():
+                break
+            await self._take(message)
+            done = message
+        if done is not None:
+            self._tell_lag(done)
+            await self._cursor.ack(done)
+            crashpoints.here("relay.after_ack")
+
+    async def _take(self, message: jsapi.Delivered) -> None:
+        raw = admit.Raw(message.subject, message.headers, message.data, message.stream_seq, message.time_ms)
+        if await self._books.insist(self._mind.cross, raw.position):
+            logs.log(LOGGER, "info", "caught_up", "the ledger knows all that was published", position=raw.position)
+        try:
+            step = await self._decide(raw)
+            if step is not None:
+                await self._books.insist(self._mind.record, step)
+                self._tell(step)
+        except WazuhJetstreamError:
+            raise
+        except Exception:
+            LOGGER.exception("raw message %d cannot be decided", raw.position, extra={"event": "message_quarantined"})
+            sentence = f"raw message on {raw.subject!r} refused: the relay cannot decide it; report the traceback in its log"
+            await self._quarantine(raw, Quarantine("undecidable", sentence))
+            await self._books.insist(self._mind.forget)
+
+    async def _decide(self, raw: admit.Raw) -> Step | None:
+        try:
+            admitted = await self._books.call(self._mind.admit, raw)
+        except Quarantine as refusal:
+            await self._quarantine(raw, refusal)
+            return None
+        if admitted.abandoned is not None:
+            at = admit.Raw(raw.subject, {}, b"", admitted.abandoned.position, raw.now)
+            await self._quarantine(at, admitted.abandoned.refusal)
+        if admitted.future:
+            self._metrics.count("wazuh_jetstream_relay_future_snapshots_total")
+        return await self._books.call(self._mind.decide, admitted)
+
+    async def _quarantine(self, raw: admit.Raw, refusal: Quarantine) -> None:
+        self._metrics.count("wazuh_jetstream_relay_messages_total", outcome="quarantined")
+        self._metrics.count("wazuh_jetstream_relay_quarantined_total", reason=refusal.reason)
+        logs.log(LOGGER, "warning", "message_quarantined", str(refusal), position=raw.position, subject=raw.subject, reason=refusal.reason)
+        await self._books.insist(
+            self._ledger.quarantine, raw.position, raw.now, raw.subject, refusal.reason, str(refusal), raw.headers, raw.body
+        )
+
+    # Telling --------------------------------------------------------------------------------------------------------
+
+    def _tell(self, step: Step) -> None:
+        decision = step.decision
+        outcome = "tick" if step.kept is None else decision.refused or "decided"
+        self._metrics.count("wazuh_jetstream_relay_messages_total", outcome=outcome)
+        self._metrics.count("wazuh_jetstream_relay_superseded_total", decision.superseded)
+        if decision.settled and not self._settled:
+            logs.log(LOGGER, "info", "baseline_done", "every node was heard: differences are events now", position=decision.position)
+        self._settled = decision.settled
+        if not step.muted:
+            self._tell_events(decision)
+
+    def _tell_events(self, decision: decide.Decision) -> None:
+        for event in decision.happened:
+            self._metrics.count("wazuh_jetstream_relay_events_total", kind=event.kind, reason=event.reason)
+        if decision.messages:
+            self._decided(decision.position, decision.now)
+
+    def _tell_lag(self, done: jsapi.Delivered) -> None:
+        behind = max(0, self._clock.now_ms() - done.time_ms) / 1000
+        self._readiness.set("lag", behind <= BEHIND_S, f"the last message decided is {behind:.1f} s old")
+        self._metrics.gauge("wazuh_jetstream_relay_raw_position", done.stream_seq)
+        self._metrics.gauge("wazuh_jetstream_relay_raw_lag", done.num_pending)
+
+
+async def _unless(stop: asyncio.Event, reading: Coroutine[Any, Any, list[jsapi.Delivered]]) -> list[jsapi.Delivered]:
+    """What is read, or nothing once `stop` is set."""
+    task, stopped = asyncio.create_task(reading), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else []
+    finally:
+        for one in (task, stopped):
+            one.cancel()
+        await asyncio.wait({task, stopped})

@@ -1,0 +1,111 @@
+"""How a ledger becomes what `relay.schema` says, step by step, by itself.
+
+Rules
+ * Steps are numbered from 1 and never change once they are released: a change of the schema is one more step at the end.
+ * A step and the record of it are one transaction: it happened whole or not at all.
+ * A ledger that is newer than the program is left alone, and so is a database that holds something else.
+
+To add a step: append it to STEPS, in SQL that SQLite and PostgreSQL both take, and change `relay.schema` to match.
+`{big}` is a 64-bit number, `{blob}` bytes, `{serial}` a primary key that counts by itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, insert, inspect, select
+
+from shared.errors import ConfigError
+
+from . import schema
+from .database import Database
+
+TYPES: Final[Mapping[str, Mapping[str, str]]] = {
+    "sqlite": {"big": "INTEGER", "blob": "BLOB", "serial": "INTEGER PRIMARY KEY"},
+    "postgresql": {"big": "BIGINT", "blob": "BYTEA", "serial": "BIGSERIAL PRIMARY KEY"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of the schema."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+
+
+STEPS: Final[tuple[Step, ...]] = (
+    Step(
+        1,
+        "first tables",
+        (
+            "CREATE TABLE migrations (number {big} NOT NULL PRIMARY KEY, name TEXT NOT NULL)",
+            """CREATE TABLE meta (
+                id {big} NOT NULL PRIMARY KEY, position {big} NOT NULL, outbox_sequence {big} NOT NULL, sent_through {big} NOT NULL,
+                began_at {big}, heard_at {big}, settled BOOLEAN NOT NULL)""",
+            "INSERT INTO meta VALUES (1, 0, 0, 0, NULL, NULL, FALSE)",
+            "CREATE TABLE nodes (number {big} NOT NULL PRIMARY KEY, node TEXT NOT NULL, facts TEXT NOT NULL)",
+            "CREATE TABLE quiet (node_number {big} NOT NULL PRIMARY KEY, quiet {blob} NOT NULL)",
+            """CREATE TABLE snapshots (
+                node_number {big} NOT NULL, position {big} NOT NULL, now {big} NOT NULL, sent_at {big} NOT NULL,
+                kind TEXT NOT NULL, payload {blob} NOT NULL, PRIMARY KEY (node_number, position))""",
+            """CREATE TABLE agents (
+                agent_id {big} NOT NULL PRIMARY KEY, name TEXT NOT NULL, date_add {big} NOT NULL, status TEXT NOT NULL,
+                reason TEXT NOT NULL, since {big} NOT NULL, ip TEXT, last_keepalive {big}, manager_node TEXT NOT NULL, witness TEXT,
+                contact {big}, last_event_id TEXT NOT NULL, hold_kind TEXT, hold_since {big}, hold_until {big})""",
+            """CREATE TABLE history (
+                number {serial} NOT NULL, position {big} NOT NULL, now {big} NOT NULL, muted BOOLEAN NOT NULL, kind TEXT NOT NULL,
+                reason TEXT NOT NULL, agent_id {big} NOT NULL, agent_name TEXT NOT NULL, previous TEXT NOT NULL, current TEXT NOT NULL,
+                ip TEXT, last_keepalive {big}, manager_node TEXT NOT NULL, timestamp {big} NOT NULL, event_id TEXT NOT NULL,
+                late BOOLEAN NOT NULL)""",
+            "CREATE INDEX history_agent_id ON history (agent_id, number)",
+            """CREATE TABLE outbox (
+                sequence {big} NOT NULL PRIMARY KEY, position {big} NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL,
+                headers TEXT NOT NULL, body {blob} NOT NULL)""",
+            """CREATE TABLE quarantine (
+                number {serial} NOT NULL, position {big} NOT NULL, now {big} NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,
+                sentence TEXT NOT NULL, headers TEXT NOT NULL, payload {blob} NOT NULL)""",
+        ),
+    ),
+)
+
+
+def migrate(database: Database, steps: Sequence[Step] = STEPS) -> None:
+    """Bring a ledger to the program's version. Raises ConfigError for a newer ledger, and for what is none."""
+    for step in steps[_known_version(database, steps) :]:
+        with database.write() as connection:
+            types = TYPES[connection.dialect.name]
+            for statement in step.statements:
+                connection.exec_driver_sql(statement.format(**types))
+            connection.execute(insert(schema.MIGRATIONS).values(number=step.number, name=step.name))
+
+
+def require(database: Database, steps: Sequence[Step] = STEPS) -> None:
+    """Leave a ledger as it is, but raise ConfigError unless it is at the program's version."""
+    version = _known_version(database, steps)
+    if version < len(steps):
+        raise ConfigError(
+            f"the ledger {database.where} is at version {version}, this program needs version {len(steps)};"
+            " start the relay once, it brings it there"
+        )
+
+
+def _known_version(database: Database, steps: Sequence[Step]) -> int:
+    with database.read() as connection:
+        version = _version(connection, database.where)
+    if version > len(steps):
+        raise ConfigError(
+            f"the ledger {database.where} is at version {version}, this program knows versions up to {len(steps)};"
+            " start the wazuh-jetstream that wrote it, or a newer one"
+        )
+    return version
+
+
+def _version(connection: Connection, where: str) -> int:
+    tables = inspect(connection).get_table_names()
+    if schema.MIGRATIONS.name in tables:
+        return connection.scalar(select(func.max(schema.MIGRATIONS.c.number))) or 0
+    if tables:
+        raise ConfigError(f"the database {where} holds something else than a ledger; give the relay a database of its own")
+    return 0

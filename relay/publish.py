@@ -1,0 +1,281 @@
+"""Publishes the outbox: one atomic batch in flight, in the outbox's order, each message once.
+
+Rules
+ * A batch says which sequence the stream must end at (`Nats-Expected-Last-Sequence`), so that a stale writer is refused
+   by the stream itself.
+ * On any doubt (the start, a timeout, a lost connection, a refusal) the last message of EVENTS is read from the stream's
+   leader: its outbox sequence says what was sent, its own sequence is the next expectation. Nothing else is believed.
+ * The messages of one event go in one batch.
+ * A message that can never be stored, or that the stream knows already, is left out alone; the rest goes on.
+ * Whoever finds messages in EVENTS that it did not write stops: two relays with two ledgers contradict each other.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from shared import clock, crashpoints, jetstream, jsapi, logs, sealing, telemetry
+from shared.backoff import Backoff
+from shared.errors import Stop, Transient
+
+from . import events, ledger, seal
+from .books import Books
+from .stored import Outgoing
+
+LOGGER: Final = logging.getLogger("relay.publish")
+
+TIMEOUT: Final = 10.0  # seconds for one batch; nats-server gives an open batch up after as many
+BATCH_BYTES: Final = 4 * 1024 * 1024
+HEADER_BYTES: Final = 1024  # of one sealed message, generously
+WINDOW: Final = 4_000  # messages read from the ledger at once: a few MB
+CHUNK: Final = 50  # messages sealed without a pause: a millisecond
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages that go together, as they are in the outbox and as they are sent."""
+
+    outgoing: list[Outgoing]
+    sealed: list[jsapi.Message]
+
+
+class Publisher:
+    """One outbox's way to EVENTS. `wake` is called by whoever put something into the outbox."""
+
+    def __init__(
+        self,
+        connection: jetstream.Connection,
+        books: Books,
+        book: ledger.Ledger,
+        signer: sealing.MessageSigner,
+        stream: str,
+        batch_messages: int,
+        metrics: telemetry.Telemetry,
+        watch: clock.Clock,
+    ) -> None:
+        self._connection = connection
+        self._books = books
+        self._ledger = book
+        self._signer = signer
+        self._stream = stream
+        self._batch_messages = max(batch_messages, max(map(len, events.TOKENS.values())))
+        self._metrics = metrics
+        self._clock = watch
+        self._backoff = Backoff(jitter=random.random)
+        self._wake = asyncio.Event()
+        self._finishing = False
+        self._queue: deque[Outgoing] = deque()
+        self._ready: Batch | None = None  # the first messages of the queue, sealed
+        self._expected: int | None = None  # the stream's last sequence; None: to be found out
+        self._recovered = False  # and nothing was published since
+        self._singly = 0  # messages that are to be published one by one
+        self._done = 0  # the outbox sequence up to which all is published or left out
+        self._marking: asyncio.Task[None] | None = None  # tells the ledger so
+        self._stalled = False
+        self._decided: deque[tuple[int, int]] = deque()  # (RAW position, its stream time): for the latency
+
+    def wake(self) -> None:
+        """The outbox has something."""
+        self._wake.set()
+
+    def decided(self, position: int, now: int) -> None:
+        """Messages were decided from a RAW position of this stream time (Unix ms): publish them."""
+        self._decided.append((position, now))
+        self._wake.set()
+
+    def doubt(self) -> None:
+        """The connection was lost: what the stream holds is to be read again."""
+        self._expected = None
+
+    def finish(self) -> None:
+        """Return from `run` once the outbox is empty."""
+        self._finishing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until `finish`. Raises Stop where somebody else writes to the stream."""
+        while True:
+            self._wake.clear()
+            try:
+                idle = not await self._step()
+            except Transient as error:
+                await self._wait(error)
+                continue
+            if idle and self._finishing:
+                return
+            if idle:
+                await self._wake.wait()
+
+    async def _step(self) -> bool:
+        """Publish one batch while the next is made ready; False where there is nothing to publish."""
+        if self._expected is None:
+            await self._recover()
+        batch, self._ready = self._ready or await self._prepare(0), None
+        if not batch.outgoing:
+            await self._marked()
+            return False
+        following = asyncio.create_task(self._prepare(len(batch.outgoing)))
+        try:
+            published = await self._publish(batch)
+        finally:
+            ready = await following
+        self._ready = ready if published and ready.outgoing else None
+        return True
+
+    async def _prepare(self, ahead: int) -> Batch:
+        """The batch behind the next `ahead` messages, sealed; a little at a time, so that what is under way goes on."""
+        most = 1 if self._singly else self._batch_messages
+        if len(self._queue) - ahead < most:
+            await self._fill()
+        batch = Batch(cut(islice(self._queue, ahead, None), most), [])
+        for number, out in enumerate(batch.outgoing, start=1):
+            batch.sealed.append(jsapi.Message(*seal.seal(out.message, out.sequence, out.position, self._signer)))
+            if number % CHUNK == 0:
+                await asyncio.sleep(0)
+        return batch
+
+    async def _fill(self) -> None:
+        found = await self._books.insist(self._ledger.outbox, WINDOW)
+        if len(found) == WINDOW:  # the last event's other message may stand behind the window
+            last = found[-1].message.body
+            while found[-1].message.body == last:
+                found.pop()
+        known = self._queue[-1].sequence if self._queue else self._done
+        self._queue.extend(out for out in found if out.sequence > known)
+
+    async def _publish(self, batch: Batch) -> bool:
+        """Whether what was published, or left out, is as it was meant to be; else the next batch is made anew."""
+        crashpoints.here("relay.before_publish")
+        try:
+            ack = await self._connection.publish_batch(batch.sealed, TIMEOUT, self._expected)
+        except jsapi.DuplicateInBatch:
+            if len(batch.outgoing) > 1 or not self._recovered:
+                self._singly = len(batch.outgoing)
+                raise
+            self._leave_out(batch.outgoing[0], "duplicate", "the stream holds its Nats-Msg-Id already")
+        except jsapi.TooLarge as refusal:
+            if len(batch.outgoing) > 1:
+                self._singly = len(batch.outgoing)
+                return False
+            self._leave_out(batch.outgoing[0], refusal.reason, str(refusal))
+        else:
+            crashpoints.here("relay.after_publish")
+            self._sent(batch.outgoing, ack)
+        return True
+
+    def _sent(self, batch: Sequence[Outgoing], ack: jsapi.PubAck) -> None:
+        self._expected, self._recovered = ack.seq, False
+        self._taken(batch)
+        self._backoff.reset()
+        self._metrics.count("wazuh_jetstream_relay_publish_batches_total", outcome="acked")
+        self._metrics.count("wazuh_jetstream_relay_published_messages_total", len(batch))
+        self._measure(batch[-1].position)
+        if self._stalled:
+            self._stalled = False
+            logs.log(LOGGER, "info", "event_published", "events are published again", sequence=batch[-1].sequence)
+
+    def _taken(self, batch: Sequence[Outgoing]) -> None:
+        """These messages are done with; the ledger is told while the next ones are under way."""
+        self._done = batch[-1].sequence
+        self._singly = max(0, self._singly - len(batch))
+        while self._queue and self._queue[0].sequence <= self._done:
+            self._queue.popleft()
+        if self._marking is None or self._marking.done():
+            self._marking = asyncio.create_task(self._mark())
+
+    async def _mark(self) -> None:
+        marked = 0
+        while marked < self._done:
+            marked = self._done
+            await self._books.insist(self._ledger.mark_sent, marked)
+            crashpoints.here("relay.after_mark")
+            self._metrics.gauge("wazuh_jetstream_relay_outbox_sequence", marked)
+
+    async def _marked(self) -> None:
+        """Once the ledger knows of all that is done with. Raises what telling it raised."""
+        if self._marking is not None:
+            await self._marking
+
+    def _measure(self, position: int) -> None:
+        now = self._clock.now_ms()
+        while self._decided and self._decided[0][0] <= position:
+            self._metrics.observe("wazuh_jetstream_relay_latency_seconds", max(0, now - self._decided.popleft()[1]) / 1000)
+
+    def _leave_out(self, out: Outgoing, reason: str, sentence: str) -> None:
+        self._taken([out])
+        self._metrics.count("wazuh_jetstream_relay_publish_batches_total", outcome=reason)
+        logs.log(
+            LOGGER, "error", "message_dropped", f"message {out.message.message_id} was not published: {sentence}",
+            subject=out.message.subject, sequence=out.sequence, reason=reason,
+        )  # fmt: skip
+
+    async def _wait(self, error: Transient) -> None:
+        self._expected = None
+        self._metrics.count("wazuh_jetstream_relay_publish_retries_total")
+        self._metrics.count("wazuh_jetstream_relay_publish_batches_total", outcome="failed")
+        if not self._stalled:
+            self._stalled = True
+            logs.log(LOGGER, "warning", "outbox_stalled", f"events wait in the outbox: {error}")
+        await asyncio.sleep(self._backoff.next())
+
+    # Recovery -------------------------------------------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        await self._marked()
+        # The end of the stream is asked for first: if its message is gone since (deleted by hand), the end still holds,
+        # and a batch of ours that is stored only now moves it, so that the next one is refused and not doubled.
+        end = int((await self._connection.stream_info(self._stream))["state"]["last_seq"])
+        last = await self._connection.last_message(self._stream)
+        if last is not None:
+            end = max(end, last.seq)
+            await self._check_ours(last)
+        self._queue.clear()
+        self._ready = None
+        self._expected, self._recovered = end, True
+
+    async def _check_ours(self, last: jsapi.StoredMessage) -> None:
+        sequence = seal.outbox_sequence(last.headers)
+        sent, known = await self._books.insist(lambda: (self._ledger.sent_through(), self._ledger.last_sequence()))
+        if sequence is not None and sequence <= sent:
+            return
+        if sequence is None or sequence > known:
+            raise Stop(stale_writer(self._stream, last))
+        doubtful = await self._books.insist(self._ledger.outbox, sequence - sent)
+        ours = [out for out in doubtful if out.sequence == sequence]
+        if [out.message.message_id for out in ours] != [last.headers.get(events.H_MESSAGE_ID)]:
+            raise Stop(stale_writer(self._stream, last))
+        await self._books.insist(self._ledger.mark_sent, sequence)
+        self._metrics.gauge("wazuh_jetstream_relay_outbox_sequence", sequence)
+        logs.log(LOGGER, "info", "recovered", f"the stream holds all up to outbox sequence {sequence}", sequence=sequence, sent=sent)
+
+
+def cut(queue: Iterable[Outgoing], most: int) -> list[Outgoing]:
+    """The first messages that go together: at most `most` and BATCH_BYTES, never between the messages of one event."""
+    size, batch = 0, list[Outgoing]()
+    for out in queue:
+        size += len(out.message.body) + HEADER_BYTES
+        if len(batch) == most or (batch and size > BATCH_BYTES):
+            return batch[: _seam(batch, out)]
+        batch.append(out)
+    return batch
+
+
+def _seam(batch: Sequence[Outgoing], following: Outgoing) -> int:
+    """Where to cut so that what follows does not belong to what is sent; one event alone is sent as it comes."""
+    end = len(batch)
+    while end and batch[end - 1].message.body == following.message.body:
+        end -= 1
+    return end or len(batch)
+
+
+def stale_writer(stream: str, last: jsapi.StoredMessage) -> str:
+    """What to say to somebody who runs two relays."""
+    return (
+        f"message {last.seq} of stream {stream} on {last.subject} is not of this relay's ledger; stop the other relay that writes there,"
+        " or move the ledger away and it is made anew from RAW and EVENTS"
+    )

@@ -1,0 +1,52 @@
+"""Reads a stream through a consumer of its own that the server forgets by itself.
+
+Used where EVENTS is read: to rebuild a ledger, and by `wazuh-relay tail`.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from nats.nuid import NUID
+
+from shared import jetstream, jsapi
+from shared.errors import Transient, Unreachable
+
+BATCH: Final = 1000
+WAIT_S: Final = 5.0
+FORGET_NS: Final = 60_000_000_000
+_NUID: Final = NUID()
+
+
+@asynccontextmanager
+async def opened(connection: jetstream.Connection, stream: str, config: Mapping[str, Any]) -> AsyncIterator[tuple[jetstream.Puller, int]]:
+    """A puller on a new consumer of `stream` and how many messages wait for it; `config` as in JetStream's API.
+
+    Raises as `Connection.api`.
+    """
+    name = f"relay-{_NUID.next().decode()}"
+    wanted = {"name": name, "ack_policy": "none", "mem_storage": True, "num_replicas": 1, "inactive_threshold": FORGET_NS, **config}
+    made = await connection.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": wanted})
+    puller = jetstream.Puller(connection, stream, name)
+    try:
+        yield puller, int(made["num_pending"])
+    finally:
+        await puller.drop()
+        connection.pullers.remove(puller)
+        with contextlib.suppress(Transient):  # the server forgets it by itself
+            await connection.api(f"CONSUMER.DELETE.{stream}.{name}")
+
+
+async def through(connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any]) -> AsyncIterator[jsapi.Delivered]:
+    """The messages up to stream sequence `last`, as `config` selects them."""
+    async with opened(connection, stream, config) as (puller, pending):
+        while pending:
+            delivered = await puller.next(BATCH, WAIT_S)
+            if not delivered:
+                raise Unreachable(f"stream {stream} was to deliver {pending} more messages and does not")
+            for message in delivered:
+                if message.stream_seq > last:
+                    return
+                yield message
+            pending = delivered[-1].num_pending

@@ -1,0 +1,217 @@
+"""Puts the relay together, runs it, and ends it in order.
+
+    RAW -> Cursor -> Mind (gate, fleet, decide, ledger) -> outbox -> Publisher -> EVENTS
+                       |-> Heartbeats -> HEARTBEATS
+
+At SIGTERM or SIGINT: no more is read, the message at hand is finished, the outbox is drained for at most DRAIN_S, all is
+closed. What was not published by then is published at the next start.
+"""
+
+import asyncio
+import importlib.metadata
+import logging
+import random
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from shared import clock, config, health, jetstream, keyring, logs, sealing, subjects, telemetry
+from shared.backoff import Backoff
+from shared.errors import ConfigError, Transient
+
+from . import catchup, ledger
+from .admit import Gate
+from .assemble import Assembler
+from .books import Books
+from .deliver import Cursor
+from .fleet import Policy
+from .heartbeat import Heartbeats
+from .loop import Loop, Ticker
+from .mind import Mind
+from .publish import Publisher
+
+LOGGER: Final = logging.getLogger("relay.run")
+
+DRAIN_S: Final = 10.0
+STOP_S: Final = 5.0  # for the message at hand
+GAUGES_S: Final = 5.0
+PRUNE_EVERY: Final = 720  # rounds of GAUGES_S: an hour
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The relay's own signature, and the keys of the nodes."""
+
+    signer: sealing.MessageSigner
+    nodes: keyring.Keyring
+
+
+def trust(settings: config.Config) -> Trust:
+    """The keys that the configuration names. Raises ConfigError."""
+    own = config.require(settings.security.signing_key_path, "security.signing_key_path")
+    nodes = config.require(settings.security.keyring_path, "security.keyring_path")
+    return Trust(sealing.MessageSigner(keyring.read_key(own)), keyring.read_keyring(nodes))
+
+
+def policy(settings: config.RelayConfig) -> Policy:
+    """What the operator set, in milliseconds."""
+    return Policy(
+        reset_grace=round(settings.reset_grace * 1000),
+        sync_jitter=round(settings.sync_jitter * 1000),
+        baseline_timeout=round(settings.baseline_timeout * 1000),
+        node_stale=round(settings.node_stale * 1000),
+    )
+
+
+def run(settings: config.Config) -> int:
+    """Run until told to stop; 0. Raises Stop where it cannot go on."""
+    logs.configure("relay", settings.monitoring.log_level, settings.monitoring.log_format, sys.stderr)
+    return asyncio.run(Relay(settings, trust(settings)).run())
+
+
+class Relay:
+    """One relay process."""
+
+    def __init__(self, settings: config.Config, keys: Trust) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._prefix = settings.nats.subject_prefix
+        self._clock = clock.SystemClock()
+        self._metrics = telemetry.Telemetry("relay")
+        self._metrics.gauge("wazuh_jetstream_build_info", 1, version=importlib.metadata.version("wazuh-jetstream"))
+        self._readiness = health.Readiness("nats", "stream", "ledger", "lag")
+        self._books = Books(self._readiness)
+        self._connection = jetstream.Connection(settings.nats, settings.relay.name, self._on_state)
+        self._stop = asyncio.Event()
+        self._publisher: Publisher | None = None
+
+    async def run(self) -> int:
+        """Run until `stop` is called or a signal comes."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        pages = health.HealthServer(self._readiness, self._metrics.text, self._metrics.content_type)
+        try:
+            await self._serve(pages)
+            await self._connection.start()
+            await self._with_ledger()
+        finally:
+            await self._connection.close()
+            await pages.close()
+            self._books.close()
+            logs.log(LOGGER, "info", "stopped", "the relay ended")
+        return 0
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        logs.log(LOGGER, "info", "stopping", "the relay was asked to end")
+        self._stop.set()
+
+    async def _serve(self, pages: health.HealthServer) -> None:
+        port = self._settings.monitoring.metrics_port
+        if not self._settings.monitoring.enable_metrics:
+            return
+        try:
+            await pages.start(port)
+        except OSError as error:
+            raise ConfigError(f"monitoring.metrics_port {port} cannot be listened on ({error.strerror}); set another") from error
+        logs.log(LOGGER, "info", "health_listening", f"/healthz, /readyz and /metrics on 127.0.0.1:{pages.port}", port=pages.port)
+
+    async def _with_ledger(self) -> None:
+        book = await self._books.insist(ledger.Ledger.open, self._settings.relay.ledger_url)
+        try:
+            work = asyncio.create_task(self._work(book))
+            stopped = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if self._publisher is None:  # it had not begun
+                work.cancel()
+            await asyncio.wait({work})
+            stopped.cancel()
+            if not work.cancelled():
+                work.result()
+        finally:
+            await self._books.call(book.close)
+
+    async def _work(self, book: ledger.Ledger) -> None:
+        replay = await self._begin(book)
+        if replay is not None:
+            logs.log(LOGGER, "info", "catching_up", f"the ledger is made anew; RAW is decided again up to {replay.through}, muted")
+        gate = Gate(self._prefix, self._keys.nodes, self._keys.signer, Assembler())
+        mind = await self._books.call(Mind, book, policy(self._settings.relay), gate, self._prefix, replay, self._metrics, self._clock)
+        publisher = self._publisher = self._publishing(book)
+        deciding = await self._deciding(book, mind, publisher)
+        beating = Heartbeats(
+            self._connection, self._books, mind, self._keys.signer, self._prefix,
+            self._settings.relay.heartbeat_interval, self._metrics, self._clock,
+        )  # fmt: skip
+        logs.log(LOGGER, "info", "started", "the relay runs", prefix=self._prefix, nodes=len(self._keys.nodes), key=self._keys.signer.kid)
+        await self._together(deciding, publisher, beating, book)
+
+    async def _begin(self, book: ledger.Ledger) -> catchup.Replay | None:
+        backoff, told = Backoff(jitter=random.random), False
+        while True:
+            try:
+                return await catchup.begin(self._connection, self._books, book, self._prefix)
+            except Transient as error:
+                self._readiness.set("stream", False, str(error))
+                if not told:
+                    logs.log(LOGGER, "warning", "raw_unread", f"the streams cannot be read, it is tried again: {error}")
+                told = True
+                await asyncio.sleep(backoff.next())
+
+    def _publishing(self, book: ledger.Ledger) -> Publisher:
+        return Publisher(
+            self._connection, self._books, book, self._keys.signer, subjects.events_stream(self._prefix),
+            self._settings.relay.batch_messages, self._metrics, self._clock,
+        )  # fmt: skip
+
+    async def _deciding(self, book: ledger.Ledger, mind: Mind, publisher: Publisher) -> Loop:
+        settings, raw = self._settings.relay, subjects.raw_stream(self._prefix)
+        reader = jetstream.Puller(self._connection, raw, settings.consumer)
+        position = await self._books.insist(book.position)
+        cursor = Cursor(self._connection, reader, (raw, settings.consumer), position, self._metrics)
+        ticker = Ticker(self._connection, self._prefix, settings.name, self._keys.signer, self._clock)
+        return Loop(
+            cursor, self._books, book, mind, ticker, settings.tick_interval, publisher.decided, self._metrics, self._readiness, self._clock
+        )
+
+    async def _together(self, deciding: Loop, publisher: Publisher, beating: Heartbeats, book: ledger.Ledger) -> None:
+        """Run all until told to stop or one of them fails; then drain, and raise what failed."""
+        loop = asyncio.create_task(deciding.run(self._stop), name="deciding")
+        publishing = asyncio.create_task(publisher.run(), name="publishing")
+        others = {asyncio.create_task(beating.run(), name="beating"), asyncio.create_task(self._keep(book), name="keeping")}
+        tasks = {loop, publishing, *others}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        self._stop.set()
+        await asyncio.wait({loop}, timeout=STOP_S)
+        publisher.finish()
+        await asyncio.wait({publishing}, timeout=DRAIN_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    async def _keep(self, book: ledger.Ledger) -> None:
+        """Gauges every few seconds, and what is too old leaves the ledger every hour."""
+        retention = round(self._settings.relay.history_retention * 1000)
+        rounds = 0
+        while True:
+            self._metrics.gauge("wazuh_jetstream_relay_outbox_depth", await self._books.insist(book.outbox_depth))
+            if rounds % PRUNE_EVERY == 0:
+                pruned = await self._books.insist(book.prune, self._clock.now_ms(), retention, retention)
+                rounds -= bool(pruned.history or pruned.quarantine)
+            rounds += 1
+            await asyncio.sleep(GAUGES_S)
+
+    def _on_state(self, state: jetstream.State, detail: str) -> None:
+        if state in ("nats_connected", "nats_lost"):
+            connected = state == "nats_connected"
+            self._readiness.set("nats", connected, detail)
+            self._metrics.gauge("wazuh_jetstream_nats_connected", connected)
+        if state == "nats_rebuilt":
+            self._metrics.count("wazuh_jetstream_nats_rebuilds_total")
+        if state == "nats_connected" and self._publisher is not None:
+            self._publisher.doubt()
+        logs.log(LOGGER, "info" if state == "nats_connected" else "warning", state, detail)

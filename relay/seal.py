@@ -1,0 +1,124 @@
+"""Seals what was decided: signatures in the body and over the whole message, and the headers that recovery reads.
+
+Pure: keys come in as values.
+
+Rules
+ * An event's `signature` is the HMAC of its body's RFC 8785 form without that field. It is put at the body's end: JSON
+   has no order, and what was signed stays as it was signed.
+ * An event in a batch has the same signature as on its own subjects. A batch has none of its own: its body is the
+   seed's, and its header's signature covers all of it.
+ * The header's signature covers the subject, the body as sent and every header that means something, the outbox
+   sequence and the RAW position among them.
+
+An event's values are texts or null and its keys ASCII, so that sorted compact JSON is its RFC 8785 form; a test holds it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared import sealing
+
+from . import events
+
+BATCH: Final = "batch"
+_MAX_DIGITS: Final = 19  # of 2**63 - 1: int() of a hostile header stays cheap
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a message is the relay's word; `why` not, in a few words."""
+
+    ok: bool
+    why: str = ""
+
+
+Sealed = tuple[str, bytes, dict[str, str]]
+"""Subject, body as sent, headers."""
+
+
+def seal(message: events.Message, sequence: int, position: int, signer: sealing.MessageSigner) -> Sealed:
+    """A message of the outbox as it is sent: its sequence there, and the RAW position that it was decided from, are headers."""
+    return _sealed(message, {events.H_OUTBOX: str(sequence), events.H_POSITION: str(position)}, signer)
+
+
+def seal_apart(message: events.Message, signer: sealing.MessageSigner) -> Sealed:
+    """A message that does not go through the outbox as it is sent."""
+    return _sealed(message, {}, signer)
+
+
+def _sealed(message: events.Message, places: Mapping[str, str], signer: sealing.MessageSigner) -> Sealed:
+    sign = _sign_batch if message.headers.get(events.H_KIND) == BATCH else _sign_one
+    body = sign(message.body, signer)
+    headers = {**message.headers, **places, events.H_MESSAGE_ID: message.message_id}
+    signature = signer.sign_header(message.subject, body, events.covered(headers))
+    return message.subject, body, {**headers, sealing.SIGNATURE_HEADER: signature}
+
+
+def _sign_one(canonical: bytes, signer: sealing.MessageSigner) -> bytes:
+    return b'%s,"signature":"%s"}' % (canonical[:-1], signer.sign_message(canonical).encode())
+
+
+def _sign_batch(canonical: bytes, signer: sealing.MessageSigner) -> bytes:
+    batch = json.loads(canonical)
+    for event in batch["events"]:
+        event.pop("signature")
+        event["signature"] = signer.sign_message(_compact(event))
+    return _compact(batch)
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+# Reading what was sealed --------------------------------------------------------------------------------------------
+
+
+def verify(subject: str, body: bytes, headers: Mapping[str, str], signer: sealing.MessageSigner) -> Verdict:
+    """Whether a message is as a holder of one of the signer's keys sent it: header, body, and each event of a batch."""
+    given = next((value for name, value in headers.items() if name.lower() == sealing.SIGNATURE_HEADER.lower()), None)
+    if given is None:
+        return Verdict(False, "unsigned")
+    if not signer.verify_header(given, subject, body, events.covered(headers)):
+        return Verdict(False, "the header's signature is not of this message, or under another key")
+    return _verify_body(body, signer)
+
+
+def _verify_body(body: bytes, signer: sealing.MessageSigner) -> Verdict:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return Verdict(False, "the body is not JSON")
+    if not isinstance(fields, dict):
+        return Verdict(False, "the body is not a JSON object")
+    inner = fields.get("events")
+    signed = inner if isinstance(inner, list) else [fields]
+    if not all(_is_signed(event, signer) for event in signed):
+        return Verdict(False, "a signature in the body is not of it")
+    return Verdict(True)
+
+
+def _is_signed(fields: Any, signer: sealing.MessageSigner) -> bool:
+    if not isinstance(fields, dict) or not isinstance(fields.get("signature"), str):
+        return False
+    try:
+        return signer.verify_signature(events.canonical(fields), fields["signature"])
+    except (ValueError, RecursionError):
+        return False  # a number or text that RFC 8785 has no form for was never signed
+
+
+def outbox_sequence(headers: Mapping[str, str]) -> int | None:
+    """A message's place in the relay's outbox; None where no relay wrote it."""
+    return _number(headers.get(events.H_OUTBOX))
+
+
+def raw_position(headers: Mapping[str, str]) -> int | None:
+    """The sequence in RAW of the message that it was decided from; None where no relay wrote it."""
+    return _number(headers.get(events.H_POSITION))
+
+
+def _number(text: str | None) -> int | None:
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > _MAX_DIGITS:
+        return None
+    return int(text)

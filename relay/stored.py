@@ -1,0 +1,281 @@
+"""The relay's values as rows of the ledger, and back. Pure.
+
+Text from outside may hold what a database refuses: a lone surrogate (neither encodes it), NUL (PostgreSQL). `plain` writes
+those as `\\uXXXX` and a backslash as two, so that ordinary names stay as they are and every name comes back as it was.
+
+A row is a tuple in the order of its table's columns: a hundred thousand of them are written in one transaction.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import count
+from operator import attrgetter
+from typing import Any, Final, TypeVar
+
+import msgpack
+
+from shared import wire
+
+from .decide import Decision
+from .events import Event, Message
+from .fleet import Agent, Hold, Node, Table
+
+MAX_INT: Final = 2**63 - 1
+
+_ODD: Final = re.compile(r"[\\\x00\ud800-\udfff]")
+_ESCAPED: Final = re.compile(r"\\(\\|u[0-9a-f]{4})")
+
+_json: Final = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: NUL and surrogates come back as they were
+
+_FACTS: Final = tuple(field.name for field in fields(Node))
+_facts: Final = attrgetter(*_FACTS)
+
+Row = tuple[Any, ...]
+_Text = TypeVar("_Text", str, str | None)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The snapshot of an input that was taken, as it came."""
+
+    node: str
+    position: int
+    now: int  # Unix ms, the stream's time
+    sent_at: int  # Unix ms by the node's clock
+    kind: wire.Kind
+    payload: bytes  # wire.decode reads it
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message that is not yet known to be in EVENTS."""
+
+    sequence: int
+    position: int  # RAW sequence of the input that it was decided on
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """An event as it was decided. `now` in Unix ms by the stream's clock."""
+
+    position: int
+    now: int
+    muted: bool  # decided again for a ledger that was rebuilt, not published again
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A message that was refused, and why."""
+
+    position: int
+    now: int  # Unix ms, the stream's time
+    subject: str
+    reason: str
+    sentence: str
+    headers: Mapping[str, str]
+    payload: bytes
+
+
+# Text ---------------------------------------------------------------------------------------------------------------
+
+
+def plain(text: _Text) -> _Text:
+    """Text that every database holds; `original` gives it back."""
+    if text is None or _ODD.search(text) is None:
+        return text
+    return _ODD.sub(lambda odd: "\\\\" if odd[0] == "\\" else f"\\u{ord(odd[0]):04x}", text)
+
+
+def original(text: _Text) -> _Text:
+    """What `plain` was given."""
+    if text is None or "\\" not in text:
+        return text
+    return _ESCAPED.sub(lambda escaped: "\\" if escaped[1] == "\\" else chr(int(escaped[1][1:], 16)), text)
+
+
+def headers_text(headers: Mapping[str, str]) -> str:
+    """Headers as JSON."""
+    return _json(dict(headers))
+
+
+def headers_of(text: str) -> dict[str, str]:
+    """Headers that `headers_text` wrote."""
+    headers: dict[str, str] = json.loads(text)
+    return headers
+
+
+# Agents -------------------------------------------------------------------------------------------------------------
+
+
+def agent_row(agent: Agent) -> Row:
+    """A row of `agents`. A hold until a time that 64 bits cannot say lasts until the last that they can."""
+    hold = agent.hold
+    return (
+        agent.id,
+        plain(agent.name),
+        agent.date_add,
+        agent.status,
+        agent.reason,
+        agent.since,
+        plain(agent.ip),
+        agent.last_keepalive,
+        plain(agent.manager_node),
+        plain(agent.witness),
+        agent.contact,
+        agent.last_event_id,
+        *((None, None, None) if hold is None else (hold.kind, hold.since, min(hold.until, MAX_INT))),
+    )
+
+
+def agent_of(row: Sequence[Any]) -> Agent:
+    """The agent that `agent_row` wrote."""
+    number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id, kind, held, until = (
+        row
+    )
+    return Agent(
+        id=number,
+        name=original(name),
+        date_add=date_add,
+        status=status,
+        reason=reason,
+        since=since,
+        ip=original(ip),
+        last_keepalive=last_keepalive,
+        manager_node=original(manager_node),
+        witness=original(witness),
+        contact=contact,
+        last_event_id=last_event_id,
+        hold=None if kind is None else Hold(kind, held, until),
+    )
+
+
+# Nodes --------------------------------------------------------------------------------------------------------------
+
+
+def node_row(number: int, node: Node) -> Row:
+    """A row of `nodes`."""
+    return (number, plain(node.node), _json(dict(zip(_FACTS, _facts(node), strict=True))))
+
+
+def node_of(facts: str) -> Node:
+    """The node in the facts that `node_row` wrote. Raises ValueError, TypeError for what it did not write."""
+    return Node(**json.loads(facts))
+
+
+def quiet_bytes(quiet: Mapping[int, int]) -> bytes:
+    """A node's quiet list."""
+    packed: bytes = msgpack.packb(dict(quiet))
+    return packed
+
+
+def quiet_of(packed: bytes) -> dict[int, int]:
+    """The quiet list that `quiet_bytes` wrote. Raises ValueError for what it did not write."""
+    quiet: dict[int, int] = msgpack.unpackb(packed, strict_map_key=False)
+    return quiet
+
+
+def fits(table: Table) -> bool:
+    """Whether a table can be one snapshot. Deltas alone can make it longer than the wire allows."""
+    return max(len(table.rows), len(table.keys)) <= wire.MAX_ROWS
+
+
+def whole(node: Node, table: Table) -> bytes:
+    """The payload of a full snapshot that says all a table holds."""
+    return wire.encode(
+        wire.Snapshot(
+            cluster=node.cluster,
+            node=node.node,
+            node_name=node.node_name,
+            node_type=node.node_type,
+            boot=node.boot,
+            seq=node.seq,
+            kind="full",
+            taken_at=0,
+            as_of=0,
+            late=0,
+            source=node.source,
+            source_state="ok",
+            source_error="",
+            db_version=node.db_version,
+            rows=tuple(table.rows.values()),
+            gone=(),
+            keys=tuple(table.keys.values()),
+            keys_gone=(),
+            keys_state="ok",
+            quiet=None,
+            period=0,
+            count=len(table.rows),
+            digest=table.digest,
+            gap=False,
+        )
+    )
+
+
+# Events and messages ------------------------------------------------------------------------------------------------
+
+
+def history_rows(decision: Decision, *, muted: bool) -> Iterator[Row]:
+    """A decision's rows of `history`, without their number."""
+    for event in decision.happened:
+        yield (
+            decision.position,
+            decision.now,
+            muted,
+            event.kind,
+            event.reason,
+            event.agent_id,
+            plain(event.agent_name),
+            event.previous,
+            event.current,
+            plain(event.ip),
+            event.last_keepalive,
+            plain(event.manager_node),
+            event.timestamp,
+            event.event_id,
+            event.late,
+        )
+
+
+def past_of(row: Sequence[Any]) -> Past:
+    """The event that a row of `history`, with its number, tells of."""
+    (_, position, now, muted, kind, reason, number, name, previous, current, ip, last_keepalive, node, timestamp, event_id, late) = row
+    event = Event(
+        kind=kind,
+        reason=reason,
+        agent_id=number,
+        agent_name=original(name),
+        previous=previous,
+        current=current,
+        ip=original(ip),
+        last_keepalive=last_keepalive,
+        manager_node=original(node),
+        timestamp=timestamp,
+        event_id=event_id,
+        late=bool(late),
+    )
+    return Past(position, now, bool(muted), event)
+
+
+def outbox_rows(messages: Iterable[Message], first: int, position: int) -> Iterator[Row]:
+    """The rows of `outbox` for messages in order, the first of which has the sequence `first`."""
+    headers, text = None, ""
+    for sequence, message in zip(count(first), messages):
+        if message.headers is not headers:  # the messages of one event share them
+            headers, text = message.headers, headers_text(message.headers)
+        yield (sequence, position, message.subject, message.message_id, text, message.body)
+
+
+def outgoing_of(row: Sequence[Any]) -> Outgoing:
+    """The message that a row of `outbox` holds."""
+    sequence, position, subject, message_id, headers, body = row
+    return Outgoing(sequence, position, Message(subject, message_id, bytes(body), headers_of(headers)))
+
+
+def quarantined_of(row: Sequence[Any]) -> Quarantined:
+    """The message that a row of `quarantine`, with its number, holds."""
+    _, position, now, subject, reason, sentence, headers, payload = row
+    return Quarantined(position, now, original(subject), reason, original(sentence), headers_of(headers), bytes(payload))

@@ -1,0 +1,139 @@
+"""`wazuh-relay tail`: follows EVENTS and verifies each message as it prints it.
+
+One line for each change of an agent: its `.status` message, which every change has. Nothing is acked and nobody else's
+consumer is touched.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+from shared import config, jetstream, jsapi, sealing, subjects
+from shared.errors import Transient
+from shared.logs import printable
+
+from . import events, reading, seal, session
+
+WAIT_S: Final = 5.0
+BATCH: Final = 256
+RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to show. `since_s`: seconds back from now, None: from now on; `limit`: then end, None: follow for ever."""
+
+    from_start: bool = False
+    since_s: float | None = None
+    agent: int | None = None
+    kind: str | None = None
+    limit: int | None = None
+
+
+async def tail(settings: config.Config, signer: sealing.MessageSigner, wanted: Wanted, out: TextIO, now_ms: int, *, as_json: bool) -> int:
+    """Print until `limit` or interrupted; 0. Raises Stop where NATS or the stream is not there."""
+    shown = 0
+    show = as_line if as_json else as_text
+    async with (
+        session.connected(settings, "tail") as connection,
+        contextlib.aclosing(follow(connection, settings.nats.subject_prefix, wanted, now_ms)) as messages,
+    ):
+        async for message in messages:
+            if wanted.kind not in (None, message.headers.get(events.H_KIND)):
+                continue
+            out.write(show(message, signer) + "\n")
+            out.flush()
+            shown += 1
+            if shown == wanted.limit:
+                break
+    return 0
+
+
+async def follow(connection: jetstream.Connection, prefix: str, wanted: Wanted, now_ms: int) -> AsyncGenerator[jsapi.Delivered, None]:
+    """Messages as they come, through broken connections, each once. Raises a kind of Transient where the first attempt fails."""
+    who = "*" if wanted.agent is None else subjects.agent_id(wanted.agent)
+    stream, began = subjects.events_stream(prefix), False
+    place = _place(wanted, now_ms, int((await connection.stream_info(stream))["state"]["last_seq"]))
+    while True:
+        try:
+            async with reading.opened(connection, stream, {"filter_subjects": [f"{prefix}.agent.{who}.status"], **place}) as (puller, _):
+                began = True
+                while True:
+                    for message in await puller.next(BATCH, WAIT_S):
+                        yield message
+                        place = {"deliver_policy": "by_start_sequence", "opt_start_seq": message.stream_seq + 1}
+        except Transient:
+            if not began:
+                raise
+            await asyncio.sleep(RETRY_S)
+
+
+def _place(wanted: Wanted, now_ms: int, last: int) -> dict[str, Any]:
+    """Where to begin, so that a broken connection does not move it; `last` is the stream's last sequence."""
+    if wanted.from_start:
+        return {"deliver_policy": "all"}
+    if wanted.since_s is not None:
+        moment = datetime.fromtimestamp(now_ms / 1000 - wanted.since_s, UTC).isoformat()
+        return {"deliver_policy": "by_start_time", "opt_start_time": moment}
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": last + 1}
+
+
+# One message --------------------------------------------------------------------------------------------------------
+
+
+def as_line(message: jsapi.Delivered, signer: sealing.MessageSigner) -> str:
+    """A message as one line of JSON."""
+    verdict = seal.verify(message.subject, message.data, message.headers, signer)
+    fields = _fields(message)
+    return json.dumps(
+        {
+            "verified": verdict.ok,
+            "why": verdict.why,
+            "kind": message.headers.get(events.H_KIND),
+            "reason": message.headers.get(events.H_REASON),
+            "late": message.headers.get(events.H_LATE) == "true",
+            "latency_seconds": _latency(message, fields),
+            "sequence": message.stream_seq,
+            "subject": message.subject,
+            "event": fields,
+        },
+        separators=(",", ":"),
+    )
+
+
+def as_text(message: jsapi.Delivered, signer: sealing.MessageSigner) -> str:
+    """A message as one line for people."""
+    verdict = seal.verify(message.subject, message.data, message.headers, signer)
+    fields, latency = _fields(message), _latency(message, _fields(message))
+    change = f"{fields.get('previous_status')} -> {fields.get('current_status')}"
+    why = message.headers.get(events.H_REASON, "?") + (", late" if message.headers.get(events.H_LATE) == "true" else "")
+    parts = (
+        fields.get("timestamp"),
+        f"{fields.get('agent_id')} {fields.get('agent_name')}",
+        f"{change} ({why})",
+        f"on {fields.get('manager_node')}",
+        "verified" if verdict.ok else f"NOT VERIFIED: {verdict.why}",
+        "" if latency is None else f"{latency:.1f} s",
+    )
+    return printable("  ".join(str(part) for part in parts)).rstrip()
+
+
+def _fields(message: jsapi.Delivered) -> dict[str, Any]:
+    try:
+        fields = json.loads(message.data)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _latency(message: jsapi.Delivered, fields: dict[str, Any]) -> float | None:
+    """Seconds from the fact to its event in the stream; a fact has whole seconds."""
+    try:
+        moment = datetime.fromisoformat(fields["timestamp"])
+        return round(message.time_ms / 1000 - moment.timestamp(), 1)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None

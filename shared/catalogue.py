@@ -1,0 +1,231 @@
+"""Every metric and every kind of log line, by name: a mistyped name is a type error, and the documentation is made from here.
+
+Pure. Names follow Prometheus: base units, `_total` for counters. Keep both lists sorted by service, then by name.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Service = Literal["collector", "relay"]
+
+MetricName = Literal[
+    # both
+    "wazuh_jetstream_build_info",
+    "wazuh_jetstream_nats_connected",
+    "wazuh_jetstream_nats_rebuilds_total",
+    # collector
+    "wazuh_jetstream_collector_agents",
+    "wazuh_jetstream_collector_keepalive_period_seconds",
+    "wazuh_jetstream_collector_keys_bad_lines_total",
+    "wazuh_jetstream_collector_late_seconds",
+    "wazuh_jetstream_collector_probes_total",
+    "wazuh_jetstream_collector_publish_retries_total",
+    "wazuh_jetstream_collector_read_seconds",
+    "wazuh_jetstream_collector_reads_total",
+    "wazuh_jetstream_collector_rows_refused_total",
+    "wazuh_jetstream_collector_snapshots_published_total",
+    "wazuh_jetstream_collector_snapshots_total",
+    "wazuh_jetstream_collector_source_errors_total",
+    "wazuh_jetstream_collector_source_up",
+    "wazuh_jetstream_collector_spool_bytes",
+    "wazuh_jetstream_collector_spool_depth",
+    "wazuh_jetstream_collector_spool_gaps_total",
+    # relay
+    "wazuh_jetstream_relay_agents",
+    "wazuh_jetstream_relay_consumer_resets_total",
+    "wazuh_jetstream_relay_decide_seconds",
+    "wazuh_jetstream_relay_events_total",
+    "wazuh_jetstream_relay_future_snapshots_total",
+    "wazuh_jetstream_relay_heartbeats_total",
+    "wazuh_jetstream_relay_holds",
+    "wazuh_jetstream_relay_latency_seconds",
+    "wazuh_jetstream_relay_messages_total",
+    "wazuh_jetstream_relay_node_clock_offset_seconds",
+    "wazuh_jetstream_relay_node_fresh",
+    "wazuh_jetstream_relay_outbox_depth",
+    "wazuh_jetstream_relay_outbox_sequence",
+    "wazuh_jetstream_relay_publish_batches_total",
+    "wazuh_jetstream_relay_publish_retries_total",
+    "wazuh_jetstream_relay_published_messages_total",
+    "wazuh_jetstream_relay_quarantined_total",
+    "wazuh_jetstream_relay_raw_lag",
+    "wazuh_jetstream_relay_raw_lost_total",
+    "wazuh_jetstream_relay_raw_position",
+    "wazuh_jetstream_relay_record_seconds",
+    "wazuh_jetstream_relay_superseded_total",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a metric says. `buckets` (upper bounds) are a histogram's alone."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_LATENCY: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 15.0, 60.0, 300.0)
+
+
+def _counter(unit: str, text: str, *labels: str) -> Metric:
+    return Metric("counter", unit, text, labels)
+
+
+def _gauge(unit: str, text: str, *labels: str) -> Metric:
+    return Metric("gauge", unit, text, labels)
+
+
+def _histogram(text: str, buckets: tuple[float, ...]) -> Metric:
+    return Metric("histogram", "seconds", text, (), buckets)
+
+
+METRICS: Final[dict[MetricName, Metric]] = {
+    # both
+    "wazuh_jetstream_build_info": _gauge("info", "Always 1; the label tells the version.", "version"),
+    "wazuh_jetstream_nats_connected": _gauge("bool", "1 while the connection to NATS stands."),
+    "wazuh_jetstream_nats_rebuilds_total": _counter("clients", "Clients given up and replaced by a fresh one."),
+    # collector
+    "wazuh_jetstream_collector_agents": _gauge("agents", "Agents in this node's table, by connection status.", "status"),
+    "wazuh_jetstream_collector_keepalive_period_seconds": _gauge("seconds", "Learnt time between two keepalives; 0 until learnt."),
+    "wazuh_jetstream_collector_keys_bad_lines_total": _counter("lines", "Lines of client.keys that Wazuh would not accept."),
+    "wazuh_jetstream_collector_late_seconds": _gauge("seconds", "How far the last look was behind its plan."),
+    "wazuh_jetstream_collector_probes_total": _counter("probes", "Short looks that ask whether anything moved."),
+    "wazuh_jetstream_collector_publish_retries_total": _counter("attempts", "Attempts to publish that failed and were repeated."),
+    "wazuh_jetstream_collector_read_seconds": _histogram("How long the source was busy for one read.", _FAST),
+    "wazuh_jetstream_collector_reads_total": _counter("reads", "Reads that brought rows: full, partial.", "kind"),
+    "wazuh_jetstream_collector_rows_refused_total": _counter("rows", "Rows of Wazuh's table that broke a rule and were left out."),
+    "wazuh_jetstream_collector_snapshots_published_total": _counter("snapshots", "Snapshots that NATS has acked."),
+    "wazuh_jetstream_collector_snapshots_total": _counter("snapshots", "Snapshots made: full, delta, beat.", "kind"),
+    "wazuh_jetstream_collector_source_errors_total": _counter("errors", "Failed reads by the source's state.", "state"),
+    "wazuh_jetstream_collector_source_up": _gauge("bool", "1 while the source can be read."),
+    "wazuh_jetstream_collector_spool_bytes": _gauge("bytes", "Size of what waits in the spool."),
+    "wazuh_jetstream_collector_spool_depth": _gauge("snapshots", "Snapshots that wait in the spool."),
+    "wazuh_jetstream_collector_spool_gaps_total": _counter("gaps", "Times the spool was full and single changes gave way."),
+    # relay
+    "wazuh_jetstream_relay_agents": _gauge("agents", "Agents of the cluster, by status.", "status"),
+    "wazuh_jetstream_relay_consumer_resets_total": _counter("resets", "Times the durable consumer was set back."),
+    "wazuh_jetstream_relay_decide_seconds": _histogram("How long one decision took.", _FAST),
+    "wazuh_jetstream_relay_events_total": _counter("events", "Events decided.", "kind", "reason"),
+    "wazuh_jetstream_relay_future_snapshots_total": _counter("snapshots", "Snapshots of a clock far ahead of the stream's."),
+    "wazuh_jetstream_relay_heartbeats_total": _counter("messages", "Heartbeats, by what became of them.", "outcome"),
+    "wazuh_jetstream_relay_holds": _gauge("agents", "Agents whose change waits for its grace to pass."),
+    "wazuh_jetstream_relay_latency_seconds": _histogram("From a snapshot's arrival in the stream to its event's ack.", _LATENCY),
+    "wazuh_jetstream_relay_messages_total": _counter("messages", "Raw messages taken in, by what became of them.", "outcome"),
+    "wazuh_jetstream_relay_node_clock_offset_seconds": _gauge("seconds", "Stream time minus the node's clock.", "node"),
+    "wazuh_jetstream_relay_node_fresh": _gauge("bool", "1 while a node's snapshots are fresh.", "node"),
+    "wazuh_jetstream_relay_outbox_depth": _gauge("messages", "Messages decided and not yet acked by the stream."),
+    "wazuh_jetstream_relay_outbox_sequence": _gauge("sequence", "Last outbox sequence that the stream has acked."),
+    "wazuh_jetstream_relay_publish_batches_total": _counter("batches", "Atomic batches, by what became of them.", "outcome"),
+    "wazuh_jetstream_relay_publish_retries_total": _counter("attempts", "Batches that failed and were repeated."),
+    "wazuh_jetstream_relay_published_messages_total": _counter("messages", "Messages that the stream of events has acked."),
+    "wazuh_jetstream_relay_quarantined_total": _counter("messages", "Raw messages refused, by reason.", "reason"),
+    "wazuh_jetstream_relay_raw_lag": _gauge("messages", "Raw messages that wait in the stream."),
+    "wazuh_jetstream_relay_raw_lost_total": _counter("messages", "Raw messages that the stream dropped before they were read."),
+    "wazuh_jetstream_relay_raw_position": _gauge("sequence", "Sequence of the last raw message decided."),
+    "wazuh_jetstream_relay_record_seconds": _histogram("How long the ledger's transaction took.", _FAST),
+    "wazuh_jetstream_relay_superseded_total": _counter("facts", "Late facts stored without an event."),
+}
+
+LogEvent = Literal[
+    # both
+    "health_listening",
+    "nats_connected",
+    "nats_error",
+    "nats_lost",
+    "nats_rebuilt",
+    "started",
+    "stopped",
+    "stopping",
+    # collector
+    "keys_back",
+    "keys_bad_lines",
+    "keys_lost",
+    "part_ended",
+    "publish_failed",
+    "publish_resumed",
+    "rows_refused",
+    "snapshot_refused",
+    "source_back",
+    "source_changed",
+    "source_lost",
+    "spool_failed",
+    "spool_full",
+    "spool_reset",
+    # relay
+    "baseline_done",
+    "baseline_started",
+    "catching_up",
+    "caught_up",
+    "consumer_reset",
+    "decision_made",
+    "event_published",
+    "heartbeat_failed",
+    "ledger_back",
+    "ledger_lost",
+    "message_dropped",
+    "message_quarantined",
+    "node_back",
+    "node_lost",
+    "outbox_stalled",
+    "raw_lost",
+    "raw_unread",
+    "recovered",
+    "stale_writer",
+]
+
+EVENTS: Final[dict[LogEvent, str]] = {
+    # both
+    "health_listening": "The pages /healthz, /readyz and /metrics are served.",
+    "nats_connected": "The connection to NATS stands.",
+    "nats_error": "NATS or its client reported an error.",
+    "nats_lost": "The connection to NATS broke; it is being restored.",
+    "nats_rebuilt": "The client was closed for good and replaced by a fresh one.",
+    "started": "The service runs.",
+    "stopped": "The service ended.",
+    "stopping": "The service was asked to end.",
+    # collector
+    "keys_back": "client.keys can be read again.",
+    "keys_bad_lines": "client.keys holds lines that Wazuh would not accept.",
+    "keys_lost": "client.keys cannot be read.",
+    "part_ended": "The reader or the publisher ended unasked; the service ends with it.",
+    "publish_failed": "A snapshot could not be published; it stays in the spool and is tried again.",
+    "publish_resumed": "NATS takes snapshots again.",
+    "rows_refused": "Rows of Wazuh's table broke a rule and were left out.",
+    "snapshot_refused": "A snapshot can never be published and was dropped.",
+    "source_back": "Wazuh's agents can be read again.",
+    "source_changed": "Where both ways in are allowed, the other one is used now.",
+    "source_lost": "Wazuh's agents cannot be read.",
+    "spool_failed": "The disk refused the spool; whole snapshots are sent from memory.",
+    "spool_full": "The spool is full: single changes gave way to one full snapshot.",
+    "spool_reset": "The spool could not be used and was begun anew.",
+    # relay
+    "baseline_done": "Every node was heard; from here on differences are events.",
+    "baseline_started": "The fleet is unknown; waiting for every node's first full snapshot.",
+    "catching_up": "The ledger is behind the events that were published; RAW is decided again, without publishing.",
+    "caught_up": "The ledger knows all that was published.",
+    "consumer_reset": "The durable consumer was set back to the ledger's position.",
+    "decision_made": "A raw message was decided.",
+    "event_published": "The stream has acked events.",
+    "heartbeat_failed": "The health of the nodes could not be published; it is tried again.",
+    "ledger_back": "The ledger answers again.",
+    "ledger_lost": "The ledger does not answer; it is tried again.",
+    "message_dropped": "A decided message can never be published and was left out.",
+    "message_quarantined": "A raw message was refused and kept aside.",
+    "node_back": "A manager node is heard again.",
+    "node_lost": "A manager node is not heard any more.",
+    "outbox_stalled": "Events could not be published; they stay in the outbox and are tried again.",
+    "raw_lost": "The raw stream dropped messages before they were read.",
+    "raw_unread": "RAW cannot be read; it is tried again.",
+    "recovered": "What the stream already holds was marked as sent.",
+    "stale_writer": "Another relay has written to the stream of events; this one stops writing.",
+}
+
+
+def metrics_of(service: Service) -> dict[MetricName, Metric]:
+    """The metrics that a service shows: its own and those of both."""
+    others = tuple(f"wazuh_jetstream_{other}_" for other in get_args(Service) if other != service)
+    return {name: metric for name, metric in METRICS.items() if not name.startswith(others)}

@@ -1,0 +1,226 @@
+"""The whole collector as a process: real sockets and files of a simulated manager, a real nats-server, real signals."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from collector.spool import Spool
+from shared.config import NatsConfig
+from shared.jetstream import Connection
+from tests.collector.fakes import Receiver
+from tests.collector.process import CollectorProcess
+from tests.collector.test_publish import provision, snapshots, stored
+from tests.manager.driver import ManagerProcess
+from tests.nats_server import NatsServer
+from tests.world.writes import Columns, Delete, Insert, Keys, Update, Write
+
+PATIENCE_S = 30.0
+START = 1_795_400_000
+
+
+def row(number: int) -> Write:
+    columns: Columns = {"id": number, "name": f"agent-{number}", "ip": "10.0.0.1", "node_name": "node01"}
+    return Insert("node01", 0, columns | {"connection_status": "active", "last_keepalive": START, "date_add": START - 10})
+
+
+def status(number: int, word: str, at: int) -> Write:
+    return Update("node01", 0, (number,), {"connection_status": word, "disconnection_time": at})
+
+
+def keys(*numbers: int) -> Write:
+    return Keys("node01", 0, "".join(f"{number:03d} agent-{number} any {number:064x}\n" for number in numbers))
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Connection]:
+    made = Connection(NatsConfig(url=nats_server.url, reconnect_delay=0.05), "test", lambda *_: None, jitter=lambda: 0.2)
+    await made.start()
+    await provision(made)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def manager(tmp_path: Path) -> AsyncIterator[ManagerProcess]:
+    made = ManagerProcess(tmp_path / "m", commit_seconds=0.2)
+    await made.start([row(1), row(2), row(3), keys(1, 2, 3)])
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def collector(tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer) -> AsyncIterator[CollectorProcess]:
+    made = CollectorProcess(tmp_path, manager.home, nats_server.url)
+    yield made
+    await made.kill()
+
+
+async def fold(bus: Connection) -> Receiver:
+    receiver = Receiver()
+    for snapshot in snapshots(await stored(bus)):
+        receiver.take(snapshot)
+    return receiver
+
+
+async def until(bus: Connection, condition: Callable[[Receiver], bool]) -> Receiver:
+    """Until what the stream says, folded, is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition(receiver := await fold(bus)):
+            await asyncio.sleep(0.05)
+    return receiver
+
+
+def is_told(number: int, at: int) -> Callable[[Receiver], bool]:
+    return lambda receiver: number in receiver.rows and receiver.rows[number].disconnection_time == at
+
+
+@pytest.mark.parametrize("source", ["socket", "file", "auto"])
+async def test_what_wazuh_writes_is_in_the_stream(
+    tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer, bus: Connection, source: str
+) -> None:
+    collector = CollectorProcess(tmp_path, manager.home, nats_server.url, wazuh__source=source)
+    await collector.start()
+    await until(bus, lambda receiver: len(receiver.rows) == 3)
+    await manager.apply([status(2, "disconnected", 7), Delete("node01", 0, (3,)), keys(1, 2), row(4)])
+    receiver = await until(bus, is_told(2, 7))
+    receiver = await until(bus, lambda receiver: 4 in receiver.rows and len(receiver.keys) == 2)
+    assert {number: (one.name, one.status) for number, one in receiver.rows.items()} == {
+        1: ("agent-1", "active"),
+        2: ("agent-2", "disconnected"),
+        4: ("agent-4", "active"),
+    }
+    assert sorted(receiver.keys) == [1, 2]
+    assert receiver.proved
+    assert await collector.terminate() == 0
+    assert {s.source for s in snapshots(await stored(bus))} == {"file" if source == "file" else "socket"}
+    assert {s.node for s in snapshots(await stored(bus))} == {"node01"}
+    assert not [line for line in collector.lines if line["event"] == "(text)" or line.get("level") == "error"]
+
+
+async def test_the_pages_say_what_works(tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer, bus: Connection) -> None:
+    collector = CollectorProcess(tmp_path, manager.home, nats_server.url, wazuh__source="socket")
+    await collector.start()
+    await until(bus, lambda receiver: len(receiver.rows) == 3)
+    await collector.until(lambda: collector.said("nats_connected") is not None)
+    assert await collector.get("/healthz") == (200, "ok\n")
+    code, body = await collector.get("/readyz")
+    assert (code, {name: check["ok"] for name, check in json.loads(body)["checks"].items()}) == (
+        200,
+        {"source": True, "nats": True, "spool": True},
+    )
+    assert 'wazuh_jetstream_collector_agents{status="active"} 3.0' in (await collector.get("/metrics"))[1]
+    await manager.stop()
+    await collector.until(lambda: collector.said("source_lost") is not None)
+    await asyncio.to_thread(nats_server.kill)
+    await collector.until(lambda: collector.said("nats_lost") is not None)
+    code, body = await collector.get("/readyz")
+    checks = json.loads(body)["checks"]
+    assert (code, checks["source"]["ok"], checks["nats"]["ok"], checks["spool"]["ok"]) == (503, False, False, True)
+    assert str(manager.home) in checks["source"]["detail"]
+    assert await collector.terminate() == 0
+
+
+async def test_the_end_leaves_nothing_in_memory_alone(
+    collector: CollectorProcess, manager: ManagerProcess, nats_server: NatsServer, bus: Connection
+) -> None:
+    """NATS is away, a change comes, SIGTERM: exit 0; the next start sends it, and the state after it."""
+    await collector.start()
+    await until(bus, lambda receiver: len(receiver.rows) == 3)
+    await asyncio.to_thread(nats_server.kill)
+    await manager.apply([status(1, "disconnected", 5)])
+    async with asyncio.timeout(PATIENCE_S):
+        while 'snapshots_total{kind="delta"} 1.0' not in (await collector.get("/metrics"))[1]:
+            await asyncio.sleep(0.02)
+    assert await collector.terminate() == 0
+    stopped = collector.said("stopped")
+    assert stopped is not None
+    assert stopped["waiting"] >= 1
+    await manager.apply([status(1, "active", 0)])
+    await asyncio.to_thread(nats_server.start)
+    await collector.start()
+    await until(bus, lambda receiver: receiver.boot_with_full > receiver.first_boot)
+    told = [(s.boot, one.status) for s in snapshots(await stored(bus)) for one in s.rows if one.id == 1]
+    assert [word for _, word in told][:3] == ["active", "disconnected", "active"]
+    assert told[0][0] == told[1][0] < told[2][0]
+    assert await collector.terminate() == 0
+
+
+@pytest.mark.parametrize("point", ["before_spool", "after_spool", "after_publish", "after_forget"])
+async def test_kill_9_at_every_crash_point_loses_nothing_and_doubles_nothing(
+    tmp_path: Path, collector: CollectorProcess, manager: ManagerProcess, bus: Connection, point: str
+) -> None:
+    """The process kills itself at the point; what its spool holds then is in the stream after the next start, once."""
+    await collector.start(WAZUH_JETSTREAM_CRASH_AT=f"collector.{point}:4")
+    at = 0
+    while collector.said("(ended)") is None:
+        at += 1
+        await manager.apply([status(1, "disconnected", at)])
+        await asyncio.sleep(0.02)
+    assert await collector.ended() == -9
+    spool = Spool.open(tmp_path / "spool.db", 1 << 20, 0, "node01")
+    kept = spool.oldest()
+    spool.close()
+    assert (kept is None) == (point in ("before_spool", "after_forget"))
+    await collector.start()
+    await manager.apply([status(2, "disconnected", 77)])
+    receiver = await until(bus, is_told(2, 77))
+    assert receiver.rows[1].disconnection_time == at
+    assert receiver.proved
+    got = [(s.boot, s.seq) for s in snapshots(await stored(bus))]
+    assert len(got) == len(set(got))
+    assert kept is None or kept.order in got
+    assert await collector.terminate() == 0
+
+
+async def test_a_source_that_is_not_there_yet_is_waited_for(tmp_path: Path, nats_server: NatsServer, bus: Connection) -> None:
+    home = tmp_path / "m"
+    (home / "etc").mkdir(parents=True)
+    (home / "etc/ossec.conf").write_text("<ossec_config><cluster><node_name>node01</node_name></cluster></ossec_config>")
+    collector = CollectorProcess(tmp_path, home, nats_server.url)
+    await collector.start()
+    await collector.until(lambda: collector.said("source_lost") is not None)
+    manager = ManagerProcess(home)
+    await manager.start([row(1)])
+    await until(bus, lambda receiver: len(receiver.rows) == 1 and receiver.proved)
+    assert collector.said("source_back") is not None
+    assert await collector.terminate() == 0
+    await manager.stop()
+
+
+async def test_what_cannot_start_says_why_in_one_line(tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer) -> None:
+    async def refused(expected: str, **settings: str) -> None:
+        collector = CollectorProcess(tmp_path, manager.home, nats_server.url, **settings)
+        await collector.start()
+        assert await collector.ended() == 78, collector.lines
+        (line,) = [one["message"] for one in collector.lines if one["event"] == "(text)"]
+        assert line.startswith("wazuh-collector: error: ")
+        assert expected in line
+
+    running = CollectorProcess(tmp_path, manager.home, nats_server.url)
+    await running.start()
+    await refused("is in use by another wazuh-collector")
+    await refused(
+        "set another monitoring.metrics_port", monitoring__metrics_port=str(running.port), collector__spool_path=str(tmp_path / "2.db")
+    )
+    await refused("security.signing_key_path is not set", security__signing_key_path="")
+    await refused("cannot be read", wazuh__config_path=str(tmp_path / "absent.conf"))
+    assert await running.terminate() == 0
+
+
+async def test_a_dead_reader_ends_the_process_with_its_reason(tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer) -> None:
+    script = """
+import os, sys
+from collector import run, sources
+from shared import cli, config
+def read(self):
+    raise ZeroDivisionError("a bug in the reader")
+sources.AutoSource.read = read
+sys.exit(cli.run(lambda: run.run(config.load(None, os.environ)), "wazuh-collector"))
+"""
+    collector = CollectorProcess(tmp_path, manager.home, nats_server.url)
+    await collector.start(("-c", script))
+    assert await collector.ended() == 70
+    assert "a bug in the reader" in collector.lines[-2]["message"]

@@ -1,0 +1,31 @@
+"""What every test may ask for: a real nats-server, and the fixtures with recorded facts about Wazuh."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nats_server import NatsServer
+
+FIXTURES_VARIABLE = "WAZUH_JETSTREAM_FIXTURES"
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A fresh server with JetStream on a free port and a store of its own."""
+    server = NatsServer(tmp_path / "nats")
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Recorded databases and answers of real managers; a run that must be complete fails without them."""
+    found = Path(os.environ.get(FIXTURES_VARIABLE) or Path(__file__).parents[2] / "shared" / "fixtures")
+    if not found.is_dir():
+        message = f"recorded fixtures are not at {found}; set {FIXTURES_VARIABLE} to their directory"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found

@@ -1,0 +1,16 @@
+"""Records into a ledger until it is killed, and prints each position that is safe. Argument: the ledger's URL."""
+
+import sys
+from itertools import count
+
+from relay.ledger import Ledger
+from tests.relay import ledgers
+
+ledger = Ledger.open(sys.argv[1])
+view = ledger.restore("lab", ledgers.POLICY)
+for position in count(ledger.position() + 1):
+    given = ledgers.flip(position)
+    decision = ledgers.judged(view, given)
+    ledger.record(decision, view, ledgers.kept(given))
+    view.settle(decision.agents, decision.removed, decision.settled)
+    print(position, flush=True)

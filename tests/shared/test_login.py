@@ -1,0 +1,83 @@
+"""Who we are comes from files, wrong ones are named, and no secret is ever shown."""
+
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared import login
+from shared.config import NatsConfig
+from shared.errors import ConfigError
+
+
+def options(tmp_path: Path, text: str | bytes) -> dict[str, object]:
+    path = tmp_path / "credentials"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return login.options(NatsConfig(credentials_file=path))
+
+
+def test_nothing_is_needed() -> None:
+    assert login.options(NatsConfig()) == {}
+
+
+@pytest.mark.parametrize("text", ["u:p:w", "u:p:w\n", "  u:p:w  \r\n"])
+def test_a_user_and_a_password(tmp_path: Path, text: str) -> None:
+    assert options(tmp_path, text) == {"user": "u", "password": "p:w"}
+
+
+@pytest.mark.parametrize("text", ["", "hunter2", ":hunter2", "u:", "u:hunter2\nv:w", b"\xff\xfe", "x" * 100_000])
+def test_another_file_is_refused_and_not_shown(tmp_path: Path, text: str | bytes) -> None:
+    with pytest.raises(ConfigError, match="credentials_file") as refused:
+        options(tmp_path, text)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(ConfigError, match=str(path)):
+            login.options(NatsConfig(credentials_file=path))
+
+
+@pytest.mark.parametrize(("text", "option"), [("-----BEGIN NATS USER JWT-----\nx\n", "user_credentials"), ("SUAEXAMPLE\n", "nkeys_seed")])
+def test_nkeys_go_to_the_library_that_can_sign_with_them(tmp_path: Path, text: str, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert options(tmp_path, text) == {option: str(tmp_path / "credentials")}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="nkeys"):
+        options(tmp_path, text)
+
+
+def test_tls_is_wanted_where_anything_speaks_of_it(tmp_path: Path) -> None:
+    assert not login.wants_tls(NatsConfig())
+    assert login.wants_tls(NatsConfig(url="nats://a,tls://b"))
+    for key in ("tls_ca", "tls_cert", "tls_key"):
+        assert login.wants_tls(NatsConfig.model_validate({key: tmp_path}))
+
+
+def test_tls_verifies_the_server() -> None:
+    context = login.options(NatsConfig(url="tls://h"))["tls"]
+    assert isinstance(context, ssl.SSLContext)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize("key", ["tls_ca", "tls_cert"])
+def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path, key: str) -> None:
+    (tmp_path / "x.pem").write_text("no certificate")
+    for path in (tmp_path / "none.pem", tmp_path / "x.pem"):
+        with pytest.raises(ConfigError, match="tls_ca"):
+            login.options(NatsConfig.model_validate({key: path}))
+
+
+def test_a_key_without_its_certificate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nats\.tls_cert"):
+        login.options(NatsConfig(tls_key=tmp_path / "k"))
+
+
+def test_the_collector_s_import_of_nats_brings_nothing_heavy() -> None:
+    """Memory on a manager counts: what one import drags in is measured in megabytes."""
+    heavy = ["aiohttp", "nkeys", "cryptography", "requests", "prometheus_client", "sqlalchemy", "wsgiref"]
+    program = f"import sys; from shared import jetstream; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

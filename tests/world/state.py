@@ -1,0 +1,108 @@
+"""The moving parts of a world: an agent, its connection to one manager, a manager node, and lines of client.keys."""
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from . import rows
+from .config import NodeType, Schema
+from .rows import Row, System
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLine:
+    """One line of client.keys: `ID NAME IP KEY`; a removed one that was not purged has `!` before its name."""
+
+    id: int
+    name: str
+    ip: str
+    key: str = field(repr=False)
+    removed: bool = False
+
+    def text(self) -> str:
+        return f"{self.id:03d} {'!' if self.removed else ''}{self.name} {self.ip} {self.key}\n"
+
+
+@dataclass(slots=True)
+class Session:
+    """A connection. Keepalives come at tick `first`, `first + period`, …; from the third on they are computed."""
+
+    node: str
+    started: float
+    first: int
+    period: int
+    accepted: bool = False  # the first keepalive was
+    steady: bool = False  # the second was: dt and code are reset
+    told: float = float("-inf")  # the last sync that carried an explicit mark of this session to the master
+
+    def last(self, tick: int) -> int | None:
+        """The tick of the last keepalive up to `tick`; None where there was none."""
+        if tick < self.first:
+            return None
+        return self.first + (tick - self.first) // self.period * self.period
+
+    def plain(self, tick: int) -> int | None:
+        """As `last`, but only keepalives that are computed, not played one by one."""
+        last = self.last(tick)
+        return last if self.steady and last is not None and last >= self.first + 2 * self.period else None
+
+
+@dataclass(slots=True)
+class Agent:
+    """An agent between one registration and its removal."""
+
+    id: int
+    name: str
+    ip: str
+    key: str = field(repr=False)
+    system: System
+    date_add: int
+    node: str = ""  # the manager it is told to talk to
+    alive: bool = False  # its process runs
+    session: Session | None = None
+    attempt: int = 0  # what was scheduled for an older attempt is void
+    contact: float = 0.0  # the world time of its last contact
+    heard_by: str = ""  # the manager of that contact
+
+
+@dataclass(slots=True)
+class Node:
+    """A manager. `boot` counts its starts: monitord's counter begins anew with each."""
+
+    name: str
+    type: NodeType
+    schema: Schema
+    skew: float
+    period: int  # ticks between two keepalive writes of one agent
+    up: bool = True
+    linked: bool = True  # a worker's link to the master
+    boot: int = 0
+    rows: dict[int, Row] = field(default_factory=dict)
+    marks: dict[int, str] = field(default_factory=dict)  # sync_status, where it is not synced and not computed
+    members: dict[int, Agent] = field(default_factory=dict)  # who is connected here
+    slots: dict[int, dict[int, None]] = field(default_factory=dict)  # steady members by tick modulo period
+    lines: tuple[KeyLine, ...] = ()
+    keyring: dict[int, str] = field(default_factory=dict)  # id -> key, of the live lines
+    syncs: list[float] = field(default_factory=list)  # world times of the last syncs to the master
+
+    def clock(self, at: float) -> int:
+        """This node's clock at world time `at`, as Wazuh writes it."""
+        return int(at + self.skew)
+
+    def set_mark(self, number: int, requested: str) -> str:
+        """Mark a worker's row for the sync, unless a stronger mark is there; the mark that stays."""
+        left = rows.stronger(self.marks.pop(number, rows.SYNCED), requested)
+        if left != rows.SYNCED:
+            self.marks[number] = left
+        return left
+
+    def read_keys(self, lines: tuple[KeyLine, ...]) -> None:
+        self.lines = lines
+        self.keyring = {line.id: line.key for line in lines if not line.removed}
+
+    def keys_text(self) -> str:
+        return "".join(line.text() for line in self.lines)
+
+    def synced_since(self, at: float) -> float | None:
+        """The first sync at or after `at`; None where there was none yet."""
+        place = bisect_left(self.syncs, at)
+        return self.syncs[place] if place < len(self.syncs) else None
