@@ -57,9 +57,9 @@ def _command(arguments: argparse.Namespace) -> int:
     config = cli.load_config(arguments)
     try:
         if arguments.command == "run":
-            from . import run
+            from . import lean
 
-            return run.run(config)
+            return lean.run(config)
         if arguments.command == "check":
             from . import check
 

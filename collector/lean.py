@@ -28,7 +28,8 @@ def run(config: "configs.Config") -> int:
     os.set_inheritable(reading, True)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "collector.lean", str(reading)])  # noqa: S606 -- ourselves
+    # -P: a folder named `collector` where we were started must not be taken for us.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "collector.lean", str(reading)])  # noqa: S606 -- ourselves
 
 
 def dump(config: "configs.Config") -> str:

@@ -11,15 +11,17 @@ Rules
 
 import threading
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from shared import clock as clocks
-from shared import config as configs
 from shared.errors import SourceUnavailable
 from shared.models import SourceKind
 
 from . import globaldb, wdb
 from .rows import Reading
+
+if TYPE_CHECKING:
+    from shared import config as configs
 
 __all__ = ["RETRY_SOCKET", "AutoSource", "Reading", "Source", "open_source"]
 
@@ -121,7 +123,7 @@ class AutoSource:
         self._file.close()
 
 
-def open_source(config: configs.Config, clock: clocks.Clock, own: str) -> Source:
+def open_source(config: "configs.Config", clock: clocks.Clock, own: str) -> Source:
     """The source that wazuh.source names, on the node that rows call `own`; nothing is opened before its first use."""
     wazuh, collector = config.wazuh, config.collector
     file = globaldb.FileSource(wazuh.db_path, clock, wazuh.poll_interval)

@@ -17,27 +17,23 @@ import re
 import socket
 import struct
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Final, Literal
 
 from shared.clock import Clock
 from shared.errors import SourceUnavailable
 
-from . import known, rows
+from . import cadence, known, rows
 
 MAX_REQUEST: Final = 8192  # bytes
 MAX_ANSWER: Final = 65_536  # bytes: OS_MAXSTR
-FASTEST: Final = 0.02  # seconds between two probes
 _HEADER: Final = struct.Struct("<I")
 _LIMITS: Final = {"rows": 400, "ids": 3000, "pairs": 1500}  # to begin with; an answer holds about 500, 4000 and 2000 of them
 _ROOM: Final = 0.8  # of an answer's limit: below it a page may grow
 _ROUNDS: Final = 3  # probes in one poll while ids come and go
-_COSTS: Final = 9  # probes whose median sets the pace: one slow answer is no reason to look away
 _READS_ONLY: Final = re.compile(r"(select [ -:<-~]*|pragma user_version)\Z")  # printable ASCII without `;`
 
 
@@ -213,7 +209,7 @@ class SocketSource:
         """`budget` is the share of wazuh-db's time that looking may take, `poll_interval` (seconds) the longest pause, and `own`
         what rows call this node."""
         self._wdb, self._clock, self._own = database, clock, own
-        self._budget, self._poll_interval = budget, poll_interval
+        self._pace = cadence.Pace(budget, poll_interval)
         self._table: rows.Schema | None = None
         self._connections = 0  # the connection that `_table` was learnt from
         self._known: known.Known | None = None
@@ -221,7 +217,6 @@ class SocketSource:
         self._idle = False  # nothing at all was written between the last two looks
         self._unsettled = False
         self._limits = dict(_LIMITS)
-        self._costs: deque[float] = deque(maxlen=_COSTS)
         self.as_of = 0
 
     def read(self) -> rows.Reading:
@@ -251,7 +246,7 @@ class SocketSource:
             self._known = None  # what was fetched before the fault has not been told
             raise
         finally:
-            self._costs.append(self._wdb.busy - busy)
+            self._pace.spent(self._wdb.busy - busy)
         if found is _EVERYTHING:
             return self.read()
         self.as_of = as_of
@@ -269,9 +264,8 @@ class SocketSource:
 
     @property
     def pace(self) -> float:
-        """Seconds between two polls: what they cost over the budget, between FASTEST and poll_interval."""
-        cost = median(self._costs) if self._costs else 0.0
-        return min(max(cost / self._budget, FASTEST), self._poll_interval)
+        """Seconds between two polls."""
+        return self._pace.wait
 
     def close(self) -> None:
         """Hang up."""

@@ -9,11 +9,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
-from . import config
 from .errors import Stop
 from .logs import printable
+
+if TYPE_CHECKING:
+    from . import config
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 _PIPE_CLOSED: Final = 141  # 128 + SIGPIPE
@@ -31,8 +33,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
-def load_config(arguments: argparse.Namespace) -> config.Config:
+def load_config(arguments: argparse.Namespace) -> "config.Config":
     """The configuration that --config and the environment give. Raises ConfigError."""
+    from . import config
+
     return config.load(arguments.config, os.environ)
 
 

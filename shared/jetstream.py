@@ -15,7 +15,7 @@ import contextlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import nats.errors
 from nats.aio.client import Client
@@ -25,7 +25,6 @@ from nats.nuid import NUID
 
 from . import jsapi, login, subjects
 from .backoff import Backoff
-from .config import NatsConfig
 from .errors import Unreachable
 from .jsapi import (
     Delivered,
@@ -41,6 +40,9 @@ from .jsapi import (
     WrongLastSequence,
 )
 from .logs import printable
+
+if TYPE_CHECKING:
+    from .config import NatsConfig
 from .pulling import Puller
 
 __all__ = [
@@ -100,7 +102,7 @@ class Connection:
     """One process' connection. `on_state(state, detail)` is called on each change; `detail` is printable and holds no secret."""
 
     def __init__(
-        self, config: NatsConfig, name: str, on_state: Callable[[State, str], None], jitter: Callable[[], float] = random.random
+        self, config: "NatsConfig", name: str, on_state: Callable[[State, str], None], jitter: Callable[[], float] = random.random
     ) -> None:
         self._config = config
         self._name = name

@@ -7,14 +7,16 @@ again for each client, so that a rotated secret needs no restart.
 import importlib.util
 import ssl
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from .config import NatsConfig
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .config import NatsConfig
 
 _MAX_FILE: Final = 64 * 1024  # bytes; a .creds file has about 1 KiB
 _CREDS_MARK: Final = "-----BEGIN NATS USER JWT-----"
@@ -50,18 +52,18 @@ def _utf8(subject: bytes) -> bytes:
     return subject.decode("utf-8", "replace").encode()
 
 
-def options(config: NatsConfig) -> dict[str, Any]:
+def options(config: "NatsConfig") -> dict[str, Any]:
     """The arguments of `Client.connect` that say who we are. Raises ConfigError where a file cannot be used."""
     chosen: dict[str, Any] = {"tls": _tls(config)} if wants_tls(config) else {}
     return chosen | (_credentials(config.credentials_file) if config.credentials_file else {})
 
 
-def wants_tls(config: NatsConfig) -> bool:
+def wants_tls(config: "NatsConfig") -> bool:
     """Whether anything in the configuration speaks of TLS."""
     return bool(config.tls_ca or config.tls_cert or config.tls_key or "tls://" in config.url)
 
 
-def _tls(config: NatsConfig) -> ssl.SSLContext:
+def _tls(config: "NatsConfig") -> ssl.SSLContext:
     if config.tls_key and not config.tls_cert:
         raise ConfigError("nats.tls_key is set without nats.tls_cert; both belong together")
     try:

@@ -7,6 +7,7 @@ import coverage
 PURE = (
     "collector/cadence.py",
     "collector/clientkeys.py",
+    "collector/compose.py",
     "collector/known.py",
     "collector/mirror.py",
     "collector/ossecconf.py",

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -224,3 +226,28 @@ sys.exit(cli.run(lambda: run.run(config.load(None, os.environ)), "wazuh-collecto
     await collector.start(("-c", script))
     assert await collector.ended() == 70
     assert "a bug in the reader" in collector.lines[-2]["message"]
+
+
+async def probes(collector: CollectorProcess) -> str:
+    text = (await collector.get("/metrics"))[1]
+    return next(line for line in text.splitlines() if line.startswith("wazuh_jetstream_collector_probes_total"))
+
+
+async def test_a_wazuh_db_that_never_answers_does_not_hold_up_the_end(
+    collector: CollectorProcess, manager: ManagerProcess, bus: Connection
+) -> None:
+    """The reader is left behind in its wait; the process ends in order, and the spool is free for the next one."""
+    await collector.start()
+    await until(bus, lambda receiver: len(receiver.rows) == 3)
+    os.kill(manager.pid, signal.SIGSTOP)
+    seen, now = "", await probes(collector)
+    while seen != now:  # until no look ends any more: the reader waits for an answer
+        await asyncio.sleep(0.25)
+        seen, now = now, await probes(collector)
+    assert await collector.terminate() == 0
+    assert [line for line in collector.lines if line.get("level") == "error"] == []
+    os.kill(manager.pid, signal.SIGCONT)
+    await collector.start()
+    await manager.apply([status(1, "disconnected", 3)])
+    await until(bus, is_told(1, 3))
+    assert await collector.terminate() == 0

@@ -59,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0, help="play at least so long (the tour alone takes about half a minute)")
     parser.add_argument("--agents", type=int, default=20, help="size of the fleet, 8 or more (default 20)")
+    parser.add_argument("--crowd", type=int, default=0, help="agents beside them that only keep alive, each second (default 0)")
     parser.add_argument("--seed", type=int, default=1, help="of the fleet's chances (default 1)")
     parser.add_argument("--json", action="store_true", help="no prose; one JSON object as the last line")
     arguments = parser.parse_args()
@@ -78,13 +79,16 @@ async def _play(arguments: argparse.Namespace, directory: Path) -> int:
     say = _quiet if arguments.json else _loud
     say("Starting nats-server, two simulated Wazuh managers, two collectors, the relay and a subscriber ...")
     began = unix_now()
-    async with Stage(directory, agents=arguments.agents, seed=arguments.seed) as stage, Audience(stage.url, stage.key) as audience:
+    async with (
+        Stage(directory, agents=arguments.agents, crowd=arguments.crowd, seed=arguments.seed) as stage,
+        Audience(stage.url, stage.key) as audience,
+    ):
         await stage.open()
         if not await audience.until(lambda: audience.batches, unix_now() + BASELINE_PATIENCE):
             print(f"no baseline came; the services say:\n{stage.trouble()}", file=sys.stderr)
             return 1
         baseline = stage.world.now - 0.001  # what is commanded from here on comes after it
-        say(f"Ready after {unix_now() - began:.1f} s: the relay has seen {arguments.agents} registered agents, none ever connected.")
+        say(f"Ready after {unix_now() - began:.1f} s: the relay has seen the fleet as it is, which makes no event.")
         tour = Tour(stage, audience)
         await _tour(tour, say)
         await tour.encore(began + arguments.seconds - 8)
@@ -181,7 +185,7 @@ def _report(played: Played, stage: Stage, *, as_json: bool) -> None:
         "false": len(played.verdict.false),
         "unverified": played.unverified,
         "latency_ms": {"p50": _quantile(played.latencies, 0.50), "p99": _quantile(played.latencies, 0.99)},
-        "agents": len(stage.agents),
+        "agents": len(stage.agents) + len(stage.crowd),
         "nodes": len(stage.cluster.nodes),
         "seconds": round(played.seconds, 1),
     }

@@ -81,13 +81,14 @@ class Service:
 
 
 class Stage:
-    """Everything that runs. `agents` are registered before anybody looks."""
+    """Everything that runs. `agents` are registered before anybody looks; a `crowd` beside them is connected and stays so."""
 
-    def __init__(self, directory: Path, *, agents: int, seed: int, pace: WorldConfig = PACE) -> None:
+    def __init__(self, directory: Path, *, agents: int, crowd: int = 0, seed: int, pace: WorldConfig = PACE) -> None:
         self.directory = directory
         self.key = secrets.token_hex(32)
         self.world = World(replace(pace, start=unix_now()), seed)
         self.agents = [self.world.register() for _ in range(agents)]
+        self.crowd = self.world.populate(crowd)
         self.cluster = Cluster(self.world, directory / "managers")
         self.collectors: dict[str, Service] = {}
         self.nats: NatsServer | None = None

@@ -176,6 +176,21 @@ async def test_an_emptied_stream_goes_on_at_its_end(rig: Rig) -> None:
         assert await on.drain() == ["c"]
 
 
+async def test_what_is_decided_while_the_end_comes_is_still_published(rig: Rig) -> None:
+    """The outbox was found empty, then a message came, then the end was asked for."""
+    async with bench(rig) as on:
+        outbox = on.ledger.outbox
+
+        def late(limit: int) -> list[Outgoing]:
+            found = outbox(limit)
+            if not found and on.ledger.last_sequence() == 0:
+                on.decided(message("late"))
+            return found
+
+        on.ledger.outbox = late  # type: ignore[method-assign]
+        assert await on.drain() == ["late"]
+
+
 # cut ----------------------------------------------------------------------------------------------------------------
 
 

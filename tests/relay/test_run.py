@@ -11,7 +11,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from relay import decide, events
+from relay import catchup, decide, events
 from relay.fleet import Fleet, Folded, Heard, Input
 from shared import sealing, wire
 from tests.nats_server import NatsServer
@@ -87,19 +87,40 @@ async def test_a_lost_ledger_is_rebuilt_without_an_event_twice_or_lost(rig: Rig)
     )
 
 
-async def test_a_ledger_lost_in_the_middle_of_an_inputs_messages_publishes_the_rest(rig: Rig) -> None:
+async def test_a_ledger_lost_after_the_baseline_says_the_baseline_once(rig: Rig) -> None:
+    async with rig.client() as client:
+        voice = NodeVoice(rig, client)
+        await voice.full(3)
+        async with running(rig):
+            await rig.until(client, 0)
+        rig.forget_ledger()
+        await voice.stop(2)
+        async with running(rig):
+            found = await rig.until(client, 1)
+    assert changes(found) == [("002", "Active", "Disconnected")]
+    whole(found, rig.secret)
+
+
+@pytest.mark.parametrize(("step", "many"), [(2000, 500), (1, 0)])
+async def test_a_ledger_lost_in_the_middle_of_an_inputs_messages_publishes_the_rest(
+    rig: Rig, step: int, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catchup, "STEP", step)
+    monkeypatch.setattr(catchup, "MANY", many)
     rig.environ["WAZUH_JETSTREAM__RELAY__BATCH_MESSAGES"] = "2"
     async with rig.client() as client:
         voice = NodeVoice(rig, client)
         await voice.full(5)
+        await voice.stop(3)
+        await voice.back(3)
         await voice.stop(1, 2, 3, 4, 5)
-        relay = await spawn(rig, {"WAZUH_JETSTREAM_CRASH_AT": "relay.after_publish:3"})
+        relay = await spawn(rig, {"WAZUH_JETSTREAM_CRASH_AT": "relay.after_publish:8"})
         assert (await ended(relay))[0] == -signal.SIGKILL
-        assert len(changes(await rig.stored(client))) == 2
+        assert len(changes(await rig.stored(client))) == 5  # of seven
         rig.forget_ledger()
         async with running(rig):
-            found = await rig.until(client, 5)
-    assert [agent for agent, *_ in changes(found)] == ["001", "002", "003", "004", "005"]
+            found = await rig.until(client, 7)
+    assert [agent for agent, *_ in changes(found)] == ["003", "003", "001", "002", "003", "004", "005"]
     whole(found, rig.secret)
 
 
@@ -308,3 +329,74 @@ async def test_a_second_relay_with_its_own_ledger_is_told_to_stop(rig: Rig) -> N
         code, errors = await ended(relay)
     assert code == 70
     assert "is not of this relay's ledger; stop the other relay" in errors.splitlines()[-1]
+
+
+async def test_streams_that_are_made_later_are_waited_for(tmp_path: Path, nats_server: NatsServer) -> None:
+    rig = Rig(tmp_path, nats_server, "node01")
+    async with rig.client() as client:
+        relay = await spawn(rig)
+        await logged(relay, "raw_unread")
+        await rig.provision()
+        voice = NodeVoice(rig, client)
+        await voice.full(2)
+        await voice.stop(1)
+        found = await rig.until(client, 1)
+        code, _ = await ended(relay, signal.SIGTERM)
+    assert (code, changes(found)) == (0, [("001", "Active", "Disconnected")])
+
+
+async def test_a_relay_that_waits_for_nats_ends_when_asked(rig: Rig) -> None:
+    rig.server.kill()
+    relay = await spawn(rig)
+    await logged(relay, "nats_error")
+    assert (await ended(relay, signal.SIGTERM))[0] == 0
+
+
+async def test_events_that_no_relay_wrote_are_not_begun_upon(rig: Rig) -> None:
+    async with rig.client() as client:
+        await client.jetstream().publish("wazuh.agent.001.status", b"{}")
+        code, errors = await ended(await spawn(rig))
+    assert code == 70
+    assert "stop the other relay that writes there" in errors.splitlines()[-1]
+
+
+async def test_a_port_that_is_taken_is_an_error_in_one_line(rig: Rig) -> None:
+    rig.environ["WAZUH_JETSTREAM__MONITORING__METRICS_PORT"] = str(rig.server.port)
+    code, errors = await ended(await spawn(rig))
+    assert code == 78
+    assert "monitoring.metrics_port" in errors.splitlines()[-1]
+
+
+async def logged(process: asyncio.subprocess.Process, event: str) -> None:
+    """Once a process wrote a line of this kind."""
+    assert process.stderr is not None
+    async with asyncio.timeout(20):
+        while json.loads(await process.stderr.readline())["event"] != event:
+            pass
+
+
+async def test_readiness_and_metrics_tell_how_it_is(rig: Rig) -> None:
+    async with rig.client() as client:
+        relay = await spawn(rig)
+        assert relay.stderr is not None
+        port = json.loads(await relay.stderr.readline())["port"]
+        voice = NodeVoice(rig, client)
+        await voice.full(2)
+        await voice.stop(1)
+        await rig.until(client, 1)
+        async with asyncio.timeout(20):
+            while not (await page(port, "/readyz")).startswith("HTTP/1.1 200"):
+                await asyncio.sleep(0.05)
+        metrics = await page(port, "/metrics")
+        await ended(relay, signal.SIGTERM)
+    assert 'wazuh_jetstream_relay_events_total{kind="disconnected",reason="stopped"} 1.0' in metrics
+    assert "wazuh_jetstream_relay_latency_seconds_count" in metrics
+
+
+async def page(port: int, path: str) -> str:
+    """What a page answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import connecting, rows
+from . import connecting, rows, syncing
 from .rows import Row
 from .state import Agent, KeyLine, Node
 from .writes import Keys
@@ -56,6 +56,8 @@ class Authd:
             world.journal.add(Keys(node.name, world.now, node.keys_text()))
         for index, agent in enumerate(agents):
             self._settle(agent, nodes[index % len(nodes)])
+        for node in world.workers:  # whoever was registered before them
+            syncing.follow_keys(world, node)
         return [agent.id for agent in agents]
 
     def _settle(self, agent: Agent, home: Node) -> None:
