@@ -4,11 +4,10 @@ Used where EVENTS is read: to rebuild a ledger, and by `wazuh-relay tail`.
 """
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
-
-from nats.nuid import NUID
 
 from shared import jetstream, jsapi
 from shared.errors import Transient, Unreachable
@@ -16,7 +15,6 @@ from shared.errors import Transient, Unreachable
 BATCH: Final = 1000
 WAIT_S: Final = 5.0
 FORGET_NS: Final = 60_000_000_000
-_NUID: Final = NUID()
 
 
 @asynccontextmanager
@@ -25,7 +23,7 @@ async def opened(connection: jetstream.Connection, stream: str, config: Mapping[
 
     Raises as `Connection.api`.
     """
-    name = f"relay-{_NUID.next().decode()}"
+    name = f"relay-{secrets.token_hex(8)}"
     wanted = {"name": name, "ack_policy": "none", "mem_storage": True, "num_replicas": 1, "inactive_threshold": FORGET_NS, **config}
     made = await connection.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": wanted})
     puller = jetstream.Puller(connection, stream, name)

@@ -12,6 +12,7 @@ PURE = (
     "collector/mirror.py",
     "collector/ossecconf.py",
     "collector/rows.py",
+    "relay/admit.py",
     "relay/assemble.py",
     "relay/claims.py",
     "relay/decide.py",

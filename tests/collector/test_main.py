@@ -45,10 +45,10 @@ def test_a_broken_configuration_is_one_line(name: str, tmp_path: Path, capsys: p
 
 
 def test_check_and_run_are_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    from collector import check, run
+    from collector import check, lean
 
     monkeypatch.setattr(check, "show", lambda *_, **__: 1)
-    monkeypatch.setattr(run, "run", lambda _: 0)
+    monkeypatch.setattr(lean, "run", lambda _: 0)
     assert command.main(["check"]) == 1
     assert command.main(["run"]) == 0
 

@@ -268,6 +268,11 @@ def test_two_opposite_changes_do_not_hide_each_other() -> None:
     assert rows.moved(old, rows.Probe(b"da", 2, 3, 10, 10, 2), [1, 2]) == rows.Moved(ids=(1, 2))
 
 
+def test_a_probe_that_was_cut_asks_for_everything() -> None:
+    old = as_probe(b"ad")
+    assert rows.moved(old, rows.Probe(b"a", 2, 0, 0, 0, 0), [1, 2]) == rows.Moved(everything=True)
+
+
 def test_ids_that_came_or_went_are_told_as_such() -> None:
     old = rows.Probe(b"ad", 2, 3, 10, 10, 1)
     assert rows.moved(old, rows.Probe(b"a", 1, 1, 10, 10, 2), [1, 2]) == rows.Moved(listing=True)

@@ -269,6 +269,7 @@ def test_a_newer_schema_is_refused_and_never_guessed_at() -> None:
         ({"parts": 0}, "malformed"),
         ({"parts": wire.MAX_PARTS + 1}, "oversized"),
         ({"node": 1}, "malformed"),
+        ({"node": ""}, "malformed"),
         ({"tick": 1}, "malformed"),
         ({"tick": "r", "sent_at": None}, "malformed"),
     ],

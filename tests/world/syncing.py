@@ -84,6 +84,8 @@ def _carry(world: World, worker: Node) -> None:
     world.journal.bulk(master.name, world.now, unchanged, stamped)
     for number in _marked(marks, rows.SYNCREQ_STATUS):
         world.put(master, number, _status(worker.rows[number]), rows.SYNCED)
+    for agent in [master.members[number] for number in marks if number in master.members]:
+        connecting.again(world, master, agent)  # what was synced onto its own agent's row, its next keepalive takes back
     world.journal.bulk(worker.name, world.now, [*marks, *touched], {"sync_status": rows.SYNCED})
     _done(world, worker, marks)
 
