@@ -7,18 +7,17 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal, TextIO
+from typing import Final, TextIO
 
-from shared import cli, keyring, logs, subjects
+from shared import findings, keyring, subjects
 from shared.clock import Clock
 from shared.config import Config, require
 from shared.errors import ConfigError, SourceUnavailable, WazuhJetstreamError
+from shared.findings import Finding, State
 
 from . import clientkeys, files, globaldb, ossecconf, rows, wdb
 
-State = Literal["ok", "warn", "fail"]
 NATS_TIMEOUT: Final = 5.0  # seconds
 _OPTIONS: Final = "etc/local_internal_options.conf"
 _MAX_OPTIONS: Final = 1 << 20  # bytes
@@ -27,39 +26,19 @@ _COMMIT_TIME_DEFAULT: Final = 60  # s: wazuh/wazuh etc/internal_options.conf
 _COMMIT_TIME_GOOD: Final = 5  # s: above it a disconnection is told late, and a busy database is locked for long
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One precondition."""
-
-    name: str
-    state: State
-    detail: str
-    remedy: str  # "" where there is nothing to do
-
-
 NatsProbe = Callable[[Config], Awaitable[list[Finding]]]
 """Asks NATS; raises nothing."""
 
 
 def show(config: Config, clock: Clock, *, as_json: bool, out: TextIO) -> int:
     """Print every finding; exit code 1 where one failed."""
-    findings = examine(config, clock, ask_nats)
-    if as_json:
-        cli.print_json([asdict(finding) for finding in findings], out)
-    else:
-        out.writelines(map(_line, findings))
-    return int(any(finding.state == "fail" for finding in findings))
-
-
-def _line(finding: Finding) -> str:
-    remedy = f"{'':<20}to do: {logs.printable(finding.remedy)}\n" if finding.remedy else ""
-    return f"{finding.state:<6}{finding.name:<14}{logs.printable(finding.detail)}\n{remedy}"
+    return findings.show(examine(config, clock, ask_nats), out, as_json=as_json)
 
 
 def examine(config: Config, clock: Clock, nats: NatsProbe) -> list[Finding]:
     """Every finding. The configuration itself was read before: a broken one never comes so far."""
-    findings = [Finding("configuration", "ok", "read", ""), *_wazuh(config, clock), _spool(config), _signing_key(config)]
-    return findings + asyncio.run(_bounded(nats, config))
+    own = [Finding("configuration", "ok", "read"), *_wazuh(config, clock), _spool(config), _signing_key(config)]
+    return own + asyncio.run(_bounded(nats, config))
 
 
 async def _bounded(nats: NatsProbe, config: Config) -> list[Finding]:
@@ -215,7 +194,7 @@ async def ask_nats(config: Config) -> list[Finding]:
         return [reached, _no_stream(stream, error, told)]
     finally:
         await connection.close()
-    return [reached, Finding("stream", "ok", f"{stream} is there", "")]
+    return [reached, Finding("stream", "ok", f"{stream} is there")]
 
 
 def _no_stream(stream: str, error: WazuhJetstreamError, told: list[str]) -> Finding:

@@ -6,43 +6,22 @@ Nothing is changed: the ledger is opened read-only, NATS is asked and told nothi
 import asyncio
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, TextIO
 
 from sqlalchemy.engine import make_url
 
-from shared import cli, config, jetstream, keyring, logs, subjects
+from shared import config, findings, jetstream, keyring, subjects
 from shared.errors import ConfigError, Stop, WazuhJetstreamError
+from shared.findings import Finding
 
 from . import ledger, provision, session
 
-State = Literal["ok", "warn", "fail"]
 PROVISION: Final = "run: wazuh-relay provision"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One precondition."""
-
-    name: str
-    state: State
-    detail: str
-    remedy: str = ""  # "" where there is nothing to do
 
 
 def show(settings: config.Config, out: TextIO, *, as_json: bool) -> int:
     """Print every finding; exit code 1 where one failed."""
-    findings = examine(settings)
-    if as_json:
-        cli.print_json([asdict(finding) for finding in findings], out)
-    else:
-        out.writelines(map(_line, findings))
-    return int(any(finding.state == "fail" for finding in findings))
-
-
-def _line(finding: Finding) -> str:
-    remedy = f"{'':<22}to do: {logs.printable(finding.remedy)}\n" if finding.remedy else ""
-    return f"{finding.state:<6}{finding.name:<16}{logs.printable(finding.detail)}\n{remedy}"
+    return findings.show(examine(settings), out, as_json=as_json)
 
 
 def examine(settings: config.Config) -> list[Finding]:
