@@ -130,8 +130,8 @@ def mark(row: AgentRow, own: str) -> bytes:
 
 
 def _quoted(text: str) -> str:
-    """A text as SQL. One that no SELECT should carry names no node."""
-    return "'" + text.replace("'", "''") + "'" if _is_text(text) and text.isprintable() else "''"
+    """A text as SQL that no character of it can leave; a blob, which equals no text, for one that no row can hold."""
+    return f"cast(x'{text.encode().hex()}' as text)" if _is_text(text) else "x''"
 
 
 def _db_version(user_version: object, metadata_version: object) -> int:

@@ -14,6 +14,7 @@ from collector import check
 from shared import config, jsapi
 from shared.clock import SystemClock
 from shared.config import Config
+from shared.findings import Finding
 from tests.collector import schemas
 from tests.collector.as_nobody import as_nobody
 from tests.collector.test_snapshot import SECRET, make_home
@@ -46,15 +47,15 @@ class Patient:
     def config(self) -> Config:
         return config.load(None, {f"WAZUH_JETSTREAM__{name}": value for name, value in self.environment.items()})
 
-    def examine(self, settings: Config | None = None) -> dict[str, check.Finding]:
+    def examine(self, settings: Config | None = None) -> dict[str, Finding]:
         findings = check.examine(settings or self.config(), SystemClock(), _nats_is_fine)
         assert all(SECRET not in f.detail + f.remedy and "ab" * 32 not in f.detail + f.remedy for f in findings)
         assert len({finding.name for finding in findings}) == len(findings)
         return {finding.name: finding for finding in findings}
 
 
-async def _nats_is_fine(_: Config) -> list[check.Finding]:
-    return [check.Finding("nats", "ok", "answers", "")]
+async def _nats_is_fine(_: Config) -> list[Finding]:
+    return [Finding("nats", "ok", "answers", "")]
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ def test_the_doctor_prints_lines_or_json_and_tells_by_its_exit_code(patient: Pat
 # NATS ---------------------------------------------------------------------------------------------------------------
 
 
-def nats(url: str) -> dict[str, check.Finding]:
+def nats(url: str) -> dict[str, Finding]:
     findings = asyncio.run(check._bounded(check.ask_nats, config.load(None, {"WAZUH_JETSTREAM__NATS__URL": url})))
     return {finding.name: finding for finding in findings}
 
@@ -237,7 +238,7 @@ def test_no_server_is_a_failure_with_a_reason(monkeypatch: pytest.MonkeyPatch) -
 def test_a_probe_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "NATS_TIMEOUT", 0.01)
 
-    async def never(_: Config) -> list[check.Finding]:
+    async def never(_: Config) -> list[Finding]:
         await asyncio.Event().wait()
         return []
 

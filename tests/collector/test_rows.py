@@ -255,12 +255,18 @@ def as_probe(vector: bytes) -> rows.Probe:
     return rows.Probe(vector, len(vector), 0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("own", ["node01", "O'Brien", "x' or 1=1 --", "new\nline", "n" * 300, ""])
-def test_no_name_of_a_node_breaks_the_probe(own: str) -> None:
+@pytest.mark.parametrize("own", ["node01", "wörker", "O'Brien; --", "x' or 1=1 --", "new\nline", "n" * 300, "half \ud800", ""])
+@pytest.mark.parametrize("theirs", ["own", "other", ""])
+def test_whatever_a_node_is_called_its_rows_are_told_from_others_by_a_plain_statement(own: str, theirs: str) -> None:
     database, _ = make()
     database.execute(schemas.INSERT, schemas.agent(1, "active"))
+    held = own if theirs == "own" and len(own) <= rows.MAX_NAME and "\ud800" not in own else theirs
+    database.execute("update agent set node_name = ?", (held,))
     columns = [name for (name,) in database.execute(rows.COLUMNS)]
-    assert probe((database, rows.schema(columns, 0, "7", own))).vector == b"("
+    schema = rows.schema(columns, 0, "7", own)
+    assert all(" " <= character <= "~" and character != ";" for character in rows.probe(schema, 0, None))
+    (row,) = read((database, schema)).rows
+    assert probe((database, schema)).vector == rows.mark(row, own)
 
 
 def test_two_opposite_changes_do_not_hide_each_other() -> None:
