@@ -4,11 +4,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.nats_server import NatsServer
 
 FIXTURES_VARIABLE = "WAZUH_JETSTREAM_FIXTURES"
+
+IN_CI = os.environ.get("CI") == "true"
+
+# No test fails because the machine is slow; in CI the same examples are tried each time, at a desk always new ones.
+hypothesis.settings.register_profile("ours", deadline=None, derandomize=IN_CI, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def fixtures_dir() -> Path:
     found = Path(os.environ.get(FIXTURES_VARIABLE) or Path(__file__).parents[2] / "shared" / "fixtures")
     if not found.is_dir():
         message = f"recorded fixtures are not at {found}; set {FIXTURES_VARIABLE} to their directory"
-        if os.environ.get("CI") == "true":
+        if IN_CI:
             pytest.fail(message)
         pytest.skip(message)
     return found
