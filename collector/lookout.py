@@ -217,4 +217,5 @@ class Lookout:
             text = f"client.keys holds {bad_lines} lines that Wazuh would not accept; it skips them, and so do we"
             logs.log(_logger, "warning", "keys_bad_lines", text, bad_lines=bad_lines)
             self._telemetry.count("wazuh_jetstream_collector_keys_bad_lines_total", bad_lines - were_bad)
+        self._telemetry.gauge("wazuh_jetstream_collector_keys_up", state == "ok")
         self._keys.said = state, bad_lines

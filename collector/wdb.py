@@ -150,7 +150,7 @@ class Wdb:
 def _answer(text: str, path: Path) -> Answer:
     word, _, rest = text.partition(" ")
     if word == "err":
-        raise Refused("garbled", f"wazuh-db refused a request at {path}: {ascii(rest[:200])[1:-1]}")
+        raise Refused("garbled", f"wazuh-db refused a request at {path} ({ascii(rest[:200])[1:-1]}); see its ossec.log")
     if word not in ("ok", "due"):
         raise _garbled(path, f"answered {text[:80]!a}")
     try:
@@ -255,6 +255,13 @@ class SocketSource:
 
     def keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
         """See `sources.Source`; `sample` holds at most rows.IDS_PER_SELECT ids. Raises SourceUnavailable."""
+        try:
+            return self._keepalives(before, sample)
+        except Refused:  # an upgrade may have changed the columns
+            self._table = None
+            return self._keepalives(before, sample)
+
+    def _keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
         pages = self._pages("pairs", partial(rows.keepalive_page, self._schema(), before, sample))
         return [pair for page in pages for pair in _pairs(page, "k")]
 

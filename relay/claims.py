@@ -87,7 +87,8 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
     mirrors = [claim for claim, part in copies.items() if part == "speaks"]
     spoken_for = {claim.row.node_name for claim in mirrors}
     own = [c for c in found if not c.mirror and not _silenced(c, spoken_for) and not _echoes(c, found)]
-    nameless = [claim for claim in copies if claim.row.node_name in NOBODY]
+    # An active row without a node was never written by a remoted, which names itself: a sync met an id that is used anew.
+    nameless = [claim for claim in copies if claim.row.node_name in NOBODY and claim.row.status != "active"]
     return Voices(tuple(own + mirrors or nameless), min((c.contact for c, part in copies.items() if part == "waits"), default=None))
 
 

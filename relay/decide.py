@@ -208,17 +208,18 @@ def _without_claim(known: Agent) -> Agent:
 
 
 def registration(fleet: Fleet, number: int) -> tuple[Node, AgentRow] | None:
-    """The registrar's row of an agent, if it is registered: its row is there, and its key where client.keys can be read."""
+    """The registrar's row of an agent, if it is registered: its row is there, and where client.keys can be read its key under
+    the same name. (A worker that keeps an old name on a reused id syncs it onto the master's row: only the key is right then.)"""
     for node in fleet.registrars():
         row = fleet.tables[node.node].rows.get(number)
-        if row is not None and _has_key(fleet, node, number):
+        if row is not None and (node.keys_state != "ok" or _key_name(fleet, node, number) == row.name):
             return node, row
     return None
 
 
-def _has_key(fleet: Fleet, node: Node, number: int) -> bool:
+def _key_name(fleet: Fleet, node: Node, number: int) -> str | None:
     entry = fleet.tables[node.node].keys.get(number)
-    return node.keys_state != "ok" or (entry is not None and not entry.removed)
+    return None if entry is None or entry.removed else entry.name
 
 
 def _is_removed(fleet: Fleet, known: Agent, entry: tuple[Node, AgentRow] | None) -> bool:
@@ -228,7 +229,7 @@ def _is_removed(fleet: Fleet, known: Agent, entry: tuple[Node, AgentRow] | None)
         return row.name != known.name or (known.date_add not in (0, row.date_add) and row.date_add != 0)
     return all(
         node.fresh and node.whole and node.proved and node.keys_state == "ok"
-        and known.id not in fleet.tables[node.node].rows and not _has_key(fleet, node, known.id)
+        and known.id not in fleet.tables[node.node].rows and _key_name(fleet, node, known.id) is None
         for node in fleet.registrars()
     )  # fmt: skip
 

@@ -289,7 +289,7 @@ def _from_file(path: Path) -> dict[str, _Given]:
             raw = file.read(MAX_FILE_BYTES + 1)
         tree = yaml.load(raw, _UniqueKeys) if len(raw) <= MAX_FILE_BYTES else f"larger than {MAX_FILE_BYTES} bytes"  # noqa: S506
     except OSError as error:
-        raise ConfigError(f"configuration {path} cannot be read ({error.strerror})") from error
+        raise ConfigError(f"configuration {path} cannot be read ({error.strerror}); see the path given to --config") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"configuration {path} is not YAML{_place(error)}") from error
     if not isinstance(tree, dict | None):

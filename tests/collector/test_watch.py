@@ -264,9 +264,11 @@ def test_client_keys_that_cannot_be_read_keep_their_last_state_and_are_logged_on
     assert {(s.kind, s.keys_state, len(s.keys_gone)) for s in said} == {("beat", "denied", 0)}
     (full,) = rig.step(FULL)
     assert (full.kind, full.keys, full.keys_state) == ("full", (), "denied")
+    assert rig.metric("wazuh_jetstream_collector_keys_up") == 0
     rig.keys.state, rig.keys.bad_lines = "ok", 2
     (beat,) = rig.step(POLL)
     assert (beat.kind, beat.keys_state) == ("beat", "ok")
+    assert rig.metric("wazuh_jetstream_collector_keys_up") == 1
     assert [record.message for record in caplog.records][:2] == ["may not be read", "client.keys can be read again"]
     assert "2 lines" in caplog.records[2].message
 

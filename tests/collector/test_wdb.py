@@ -505,6 +505,18 @@ def test_keepalives_of_the_quiet_and_of_a_sample_are_paged(server: WdbServer, so
     assert len([select for select in selects(server) if " k from agent" in select]) > 1
 
 
+def test_columns_that_went_while_keepalives_are_asked_for_are_named(server: WdbServer, source: wdb.SocketSource) -> None:
+    """And not told as an answer that cannot be understood."""
+    fill(server, 2)
+    source.read()
+    server.execute("alter table agent rename column connection_status to status")
+    with pytest.raises(SourceUnavailable, match="has no connection_status") as caught:
+        source.keepalives(1500, [])
+    assert caught.value.state == "unsupported"
+    server.execute("alter table agent rename column status to connection_status")
+    assert [number for number, _ in source.keepalives(1 << 40, [])] == [1, 2]
+
+
 # The pace -----------------------------------------------------------------------------------------------------------
 
 

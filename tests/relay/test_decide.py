@@ -406,6 +406,25 @@ def test_a_reused_id_is_another_agent() -> None:
     assert decision.happened[1].previous == "Unknown"
 
 
+def test_an_old_name_that_a_worker_synced_onto_a_reused_id_is_not_another_agent() -> None:
+    lab = cluster()
+    other = row(1, "never_connected", name="newcomer", added=T0 + 50)
+    lab.delta("m", other, now=T0 + 50, new_keys=[key(other)])
+    lab.delta("m", replace(other, name="agent-1"), now=T0 + 60)
+    lab.delta("m", other, now=T0 + 70)
+    assert [(e.kind, e.agent_name) for e in lab.events] == [("removed", "agent-1"), ("registered", "newcomer")]
+
+
+def test_an_active_row_without_a_node_is_no_connection() -> None:
+    """Within 9 s of a removal the old agent's keepalive is synced onto the reused id."""
+    lab = cluster()
+    other = row(1, "never_connected", name="newcomer", added=T0 + 50)
+    lab.delta("m", other, now=T0 + 50, new_keys=[key(other)])
+    lab.delta("m", replace(other, status="active", last_keepalive=T0 + 55), now=T0 + 55)
+    assert lab.status(1) == "NeverConnected"
+    assert lab.events[-1].kind == "registered"
+
+
 def test_a_workers_row_under_an_old_name_does_not_speak_for_the_new_agent() -> None:
     lab = cluster()
     other = row(1, "never_connected", name="newcomer", added=T0 + 50)
