@@ -11,7 +11,9 @@ Rules (numbers as in the README's table of rules)
     the master's own; every row with a contact where there is no cluster or no node_name (5.0). The rest is a mirror.
  2. The newest contact owns the agent. Within `sync_jitter` a worker's row beats the master's, which is stamped with the
     master's clock when it is synced. Older claims never make an event, however fresh their disconnection_time.
- 3. A mirror speaks only for a node that is not fresh. Code 5 in a mirror is the master's own restart, never a claim.
+ 3. A mirror speaks only for a node that is not fresh, or that has told all up to then and knows less: the master's own
+    remoted names itself in a row only with an agent's first keepalive. Code 5 in a mirror is never a claim: it is the
+    master's own restart.
  4. status_code is the reason. A reset (5) and Pending wait for a grace and are events only if the agent does not return.
  5. Only the master registers and removes, and a removal needs its client.keys to agree. A worker's row counts only if its
     own client.keys holds the same id and name, and not before the agent was registered.
@@ -34,7 +36,7 @@ from .events import Event, Kind, Message, Reason, Status
 from .fleet import Agent, Fleet, Folded, Heard, Hold, HoldKind, Input, Node, Refusal
 
 PERIODS_OF_GRACE: Final = 3
-"""A reset is believed after three missed keepalives (landscape: Kubernetes' node controller and Serf use 3 to 4)."""
+"""A reset is believed after three missed keepalives, as Kubernetes' node controller believes a node gone after four."""
 
 STATUSES: Final[dict[models.ConnectionStatus, Status]] = {
     "active": "Active",
@@ -227,10 +229,11 @@ def _is_removed(fleet: Fleet, known: Agent, entry: tuple[Node, AgentRow] | None)
     if entry is not None:
         row = entry[1]
         return row.name != known.name or (known.date_add not in (0, row.date_add) and row.date_add != 0)
-    return all(
+    registrars = fleet.registrars()
+    return bool(registrars) and all(
         node.fresh and node.whole and node.proved and node.keys_state == "ok"
         and known.id not in fleet.tables[node.node].rows and _key_name(fleet, node, known.id) is None
-        for node in fleet.registrars()
+        for node in registrars
     )  # fmt: skip
 
 
