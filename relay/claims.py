@@ -5,7 +5,7 @@ A *claim* is a row that may speak. Its *contact* is when the agent was last hear
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from shared import models
 from shared.models import AgentRow
@@ -84,12 +84,12 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
         and _counts(fleet, claim, agent)
     ]
     copies = {claim: _copy(fleet, claim, found) for claim in found if claim.mirror}
-    mirrors = [claim for claim, part in copies.items() if part == "speaks"]
+    mirrors = [claim for claim, again_at in copies.items() if again_at == 0]
     spoken_for = {claim.row.node_name for claim in mirrors}
     own = [c for c in found if not c.mirror and not _silenced(c, spoken_for) and not _echoes(c, found)]
     # An active row without a node was never written by a remoted, which names itself: a sync met an id that is used anew.
     nameless = [claim for claim in copies if claim.row.node_name in NOBODY and claim.row.status != "active"]
-    return Voices(tuple(own + mirrors or nameless), min((c.contact for c, part in copies.items() if part == "waits"), default=None))
+    return Voices(tuple(own + mirrors or nameless), min(filter(None, copies.values()), default=None))
 
 
 def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
@@ -114,19 +114,24 @@ def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
     return known and claim.contact >= date_add * 1000 - fleet.policy.sync_jitter
 
 
-def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> Literal["speaks", "waits", "silent"]:
-    """Rule 3: a copy speaks while it is read and its original is not; or where it knows what the original, that has told
-    all up to then, does not. The master's own restart (5) is no copy."""
+def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
+    """Rule 3: 0 where a copy speaks, None where it does not, else the stream time (Unix ms) at which it may.
+
+    It speaks while it is read and its original is not; or where it knows what the original, that has told all up to then,
+    does not. The master's own restart (5) is no copy.
+    """
     row = claim.row
     if not claim.node.fresh or row.node_name in NOBODY or (row.status == "disconnected" and row.code == models.CODE_RESET):
-        return "silent"
+        return None
     original = fleet.named(row.node_name)
     if original is None or not original.fresh:
-        return "speaks"
+        return 0
     said = next((other for other in found if other.node is original), None)
-    if said is None or claim.contact <= said.contact + _copied_within(fleet, row):
-        return "silent"
-    return "speaks" if original.as_of >= claim.contact else "waits"
+    # A stop is copied with the original's time: by which of the two clocks it was written, the row does not say.
+    apart = abs(original.offset - claim.node.offset)
+    if said is None or claim.contact <= said.contact + _copied_within(fleet, row) + apart:
+        return None
+    return 0 if original.as_of >= claim.contact + apart else claim.contact + apart
 
 
 def _copied_within(fleet: Fleet, row: AgentRow) -> int:
@@ -161,6 +166,15 @@ def owner(found: Sequence[Claim], sync_jitter: int) -> Claim | None:
         rivals = [c for c in found if c.worker and c.contact >= newest - sync_jitter and _outranks(c, rivals)] or rivals
     # Within a second nobody can say what was first: the living before the gone makes no false outage.
     return max(rivals, key=lambda claim: (claim.alive, claim.worker, claim.contact, claim.node.node))
+
+
+def proves_life_at(found: Sequence[Claim], owned: Claim | None) -> int | None:
+    """The stream time (Unix ms) at which another row may show that an agent, said to be gone, lives: an agent that comes
+    back to a node whose row was active all the while changes nothing there but its keepalives, and is never quiet."""
+    if owned is None or owned.alive:
+        return None
+    living = (claim.node for claim in found if claim.alive and not claim.frozen and claim.contact <= owned.contact)
+    return min((owned.contact + TIE + models.quiet_after(node.period) for node in living), default=None)
 
 
 def _outranks(worker: Claim, masters: Sequence[Claim]) -> bool:

@@ -33,7 +33,7 @@ from shared.models import AgentRow
 from . import claims, events
 from .claims import Claim
 from .events import Event, Kind, Message, Reason, Status
-from .fleet import Agent, Fleet, Folded, Heard, Hold, HoldKind, Input, Node, Refusal
+from .fleet import Agent, Fleet, Folded, Heard, Hold, HoldKind, Input, Node, Refusal, tells_absence
 
 PERIODS_OF_GRACE: Final = 3
 """A reset is believed after three missed keepalives, as Kubernetes' node controller believes a node gone after four."""
@@ -108,7 +108,7 @@ def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
     known, made = fleet.agents.get(number), []
     entry = registration(fleet, number)
     if known is not None and _is_removed(fleet, known, entry):
-        made.append(_event(fleet, known, "removed", "removed", "Unknown", now // 1000, late=late))
+        made.append(_event(fleet, known, "removed", "removed", "Unknown", _seen_until(fleet), late=late))
         known = None
     if known is None:
         if entry is None:
@@ -121,14 +121,15 @@ def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
 
 def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: bool) -> Judged:
     voices = claims.voices(fleet, known.id, (known.name, known.date_add))
-    judged = _hear(fleet, known, voices.claims, now, made, late=late)
-    if voices.again_at is None or judged.agent is None or judged.agent.hold is not None:
+    claim = claims.owner(voices.claims, fleet.policy.sync_jitter)
+    judged = _hear(fleet, known, claim, voices.claims, now, made, late=late)
+    again_at = min(filter(None, (voices.again_at, claims.proves_life_at(voices.claims, claim))), default=None)
+    if again_at is None or judged.agent is None or judged.agent.hold is not None:
         return judged
-    return replace(judged, agent=replace(judged.agent, hold=Hold("copied", now, voices.again_at)))
+    return replace(judged, agent=replace(judged.agent, hold=Hold("again", now, again_at)))
 
 
-def _hear(fleet: Fleet, known: Agent, found: Sequence[Claim], now: int, made: list[Event], *, late: bool) -> Judged:
-    claim = claims.owner(found, fleet.policy.sync_jitter)
+def _hear(fleet: Fleet, known: Agent, claim: Claim | None, found: Sequence[Claim], now: int, made: list[Event], *, late: bool) -> Judged:
     if claim is None:
         return Judged(known.id, _without_claim(known), tuple(made))
     if not fleet.settled and known.status == "Unknown":
@@ -231,10 +232,15 @@ def _is_removed(fleet: Fleet, known: Agent, entry: tuple[Node, AgentRow] | None)
         return row.name != known.name or (known.date_add not in (0, row.date_add) and row.date_add != 0)
     registrars = fleet.registrars()
     return bool(registrars) and all(
-        node.fresh and node.whole and node.proved and node.keys_state == "ok"
+        tells_absence(node)
         and known.id not in fleet.tables[node.node].rows and _key_name(fleet, node, known.id) is None
         for node in registrars
     )  # fmt: skip
+
+
+def _seen_until(fleet: Fleet) -> int:
+    """Unix s up to which the registrars' tables tell: when a removal was seen, by no clock of ours."""
+    return max(node.as_of for node in fleet.registrars()) // 1000
 
 
 def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], made: list[Event], *, late: bool) -> Agent:

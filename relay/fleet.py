@@ -28,7 +28,7 @@ from .events import Reason, Status
 
 OFFSET_WINDOW: Final = 600_000  # ms: long enough to meet a quick delivery, short enough to follow a stepped clock
 
-HoldKind = Literal["reset", "pending", "unexplained", "regressed", "copied"]
+HoldKind = Literal["reset", "pending", "unexplained", "regressed", "again"]
 Refusal = Literal["repeat", "duplicate_collector"]
 
 
@@ -201,6 +201,8 @@ class Fleet:
         touched = absorb(table, given.snapshot)
         node = heard(known, given, proved=table.digest == given.snapshot.digest)
         self.nodes[node.node] = node
+        if tells_absence(node) and not (known is not None and tells_absence(known)):
+            touched |= self.agents.keys() - table.rows.keys()  # what left while that proved nothing is proved now
         touched |= self._freshen(given.now)
         return Folded(frozenset(touched), late=given.now - (given.snapshot.taken_at + node.offset) > self.policy.node_stale)
 
@@ -245,6 +247,11 @@ def order(known: Node | None, snapshot: wire.Snapshot) -> Refusal | None:
     if snapshot.boot < known.boot:
         return "duplicate_collector"
     return "repeat" if snapshot.seq <= known.seq else None
+
+
+def tells_absence(node: Node) -> bool:
+    """Whether an agent that is in neither table nor client.keys is known not to be there."""
+    return node.whole and node.proved and node.keys_state == "ok"
 
 
 def absorb(table: Table, snapshot: wire.Snapshot) -> set[int]:

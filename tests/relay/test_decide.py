@@ -382,6 +382,28 @@ def test_removal_on_a_worker_alone_means_nothing() -> None:
     assert lab.status(1) == "Active"
 
 
+def test_a_removal_that_waited_in_a_spool_is_told_with_its_own_time() -> None:
+    lab = cluster()
+    gone = lab.speakers["m"].rows.pop(1)
+    del lab.speakers["m"].keys[1]
+    old = lab.speakers["m"].snapshot("delta", T0 + 10, gone=(gone.id,), keys_gone=(gone.id,))
+    decision = spooled(lab, T0 + 3600, old)
+    assert said(decision) == [(1, "removed", "removed")]
+    assert (decision.happened[0].timestamp, decision.happened[0].late) == (T0 + 10, True)
+
+
+def test_a_removal_that_proved_nothing_in_a_gap_is_told_when_the_gap_is_closed() -> None:
+    lab = cluster()
+    master = lab.speakers["m"]
+    late = row(8, "never_connected")
+    master.rows[8], master.keys[8] = late, key(late)
+    master.seq += 1  # a delta that never arrived
+    assert said(lab.delta("m", now=T0 + 10, gone=[1], gone_keys=[1])) == []
+    assert not lab.fleet.nodes["m"].proved
+    decision = lab.delta("m", late, now=T0 + 20, new_keys=[key(late)])
+    assert sorted(said(decision)) == [(1, "removed", "removed"), (8, "registered", "registered")]
+
+
 def test_removed_line_kept_in_client_keys_is_a_removal() -> None:
     lab = cluster()
     old = lab.speakers["m"].rows[1]

@@ -54,6 +54,7 @@ class _Window:
     latest: float
     reason: str
     leeway: float  # how long it must last after `latest` to be told for sure
+    node: str = ""  # the manager that notices
 
 
 @dataclass(slots=True)
@@ -147,14 +148,14 @@ class _Life:
     def _registered(self, fact: Fact) -> None:
         removed = next((other.at for other in self._facts if other.what == "removed"), _FOREVER)
         seen = removed - fact.at >= self._terms.shown
-        self._tell("registered", "Unknown", "NeverConnected", fact.at, certain=seen)
+        self._tell("registered", "Unknown", "NeverConnected", fact.at, certain=seen, node=fact.node)
 
     def _removed(self, gap: _Gap, fact: Fact) -> None:
         self._else = gap.unseen
         self._open(gap, fact.at)
         registered = self._facts[0].at
         seen = fact.at - registered >= self._terms.shown or registered <= self._terms.baseline_at
-        self._tell("removed", self._status, "Unknown", fact.at, certain=seen, also=self._else)
+        self._tell("removed", self._status, "Unknown", fact.at, certain=seen, also=self._else, node=fact.node)
 
     def _brief(self, connected: Fact, following: Sequence[Fact]) -> bool:
         """Whether the connection was gone from its manager's table before it had to be seen there."""
@@ -175,7 +176,8 @@ class _Life:
     def _connected(self, previous: Status, back: Fact, *, certain: bool, outage: int) -> None:
         knock = max((fact.at for fact in self._facts if fact.what == "started" and fact.at <= back.at), default=back.at)
         at_baseline = knock <= self._terms.baseline_at < back.at
-        self._tell("connected", previous, "Active", back.at, certain=certain and not at_baseline, outage=0 if at_baseline else outage)
+        sure, pair = certain and not at_baseline, 0 if at_baseline else outage
+        self._tell("connected", previous, "Active", back.at, certain=sure, outage=pair, node=back.node)
         self._status, self._else = "Active", None
 
     def _open(self, gap: _Gap, back_by: float) -> int:
@@ -191,10 +193,10 @@ class _Life:
         self._outages += 1
         # After a goodbye that nobody had to see the agent is away all the same: its return is certain.
         outage = 0 if how == "certain" and gap.active and gap.unseen != "Active" else self._outages
-        self._tell_outage(gap, window, certain=certain, outage=outage)
+        self._tell_outage(gap, window, min(other.earliest for _, other, _ in noticed), certain=certain, outage=outage)
         for fact, other, _ in noticed:
             if fact is not told and gap.knocked_between(0.0, fact.at):  # told again if the knock was told as Pending
-                self._tell("disconnected", "Pending", "Disconnected", other.earliest, reason=other.reason, certain=False)
+                self._tell("disconnected", "Pending", "Disconnected", other.earliest, reason=other.reason, certain=False, node=other.node)
         return outage
 
     def _pending(self, gap: _Gap, back_by: float) -> None:
@@ -202,14 +204,16 @@ class _Life:
         for place, fact in enumerate(gap.facts):
             following = gap.facts[place + 1].at if place + 1 < len(gap.facts) else back_by
             if fact.what == "started" and following - fact.at > self._terms.grace * _SLOW:
-                self._tell("pending", self._status, "Pending", fact.at, certain=False)
+                self._tell("pending", self._status, "Pending", fact.at, certain=False, node=fact.node)
 
-    def _tell_outage(self, gap: _Gap, window: _Window, *, certain: bool, outage: int) -> None:
+    def _tell_outage(self, gap: _Gap, window: _Window, earliest: float, *, certain: bool, outage: int) -> None:
         previous: Status = "Active" if gap.active else "NeverConnected"
         due = window.latest + window.leeway <= self._terms.until
         sure = certain and due and window.earliest > self._terms.baseline_at
         if window.latest > self._terms.baseline_at:
-            self._tell("disconnected", previous, "Disconnected", window.earliest, reason=window.reason, certain=sure, outage=outage)
+            when, why = window.earliest, window.reason
+            self._tell("disconnected", previous, "Disconnected", when, reason=why, certain=sure, outage=outage, node=window.node)
+            self._told[-1] = replace(self._told[-1], earliest=earliest)
         if gap.active:
             self._else = gap.unseen or (None if certain and due else "Active")
             self._status = "Disconnected"
@@ -218,11 +222,12 @@ class _Life:
         if fact.what == "stopped":
             away = self._managers.get(fact.node, _Manager()).away
             back = next((end for begin, end in away if fact.at <= begin < fact.at + self._terms.shown), fact.at)
-            return _Window(fact.at, back, "stopped", self._terms.shown)
-        manager = self._managers.get(fact.node if fact.what != "moved" else self._before(fact), _Manager())
+            return _Window(fact.at, back, "stopped", self._terms.shown, fact.node)
+        node = fact.node if fact.what != "moved" else self._before(fact)
+        manager = self._managers.get(node, _Manager())
         silent = _Window(fact.value + manager.period - _ROUNDING, self._swept(manager, fact), "silent", self._terms.shown)
         first = min(silent, self._reset(manager, fact), key=lambda window: window.latest)
-        return replace(first, earliest=min(silent.earliest, self._reset(manager, fact).earliest))
+        return replace(first, earliest=min(silent.earliest, self._reset(manager, fact).earliest), node=node)
 
     def _reset(self, manager: _Manager, fact: Fact) -> _Window:
         """When a start of the manager is held long enough; surely only if it stays, so that somebody can tell."""
@@ -267,9 +272,10 @@ class _Life:
         certain: bool,
         outage: int = 0,
         also: Status | None = None,
+        node: str = "",
     ) -> None:
         first = self._facts[0]
         # An outage's end that is not due yet need not be told, whether its beginning was or not.
         due = at <= self._terms.until
         pair = outage if due else 0
-        self._told.append(Expected(first.agent, first.name, kind, previous, current, at, reason, certain and due, pair, also))
+        self._told.append(Expected(first.agent, first.name, kind, previous, current, at, reason, certain and due, pair, also, node))

@@ -19,7 +19,8 @@ class Expected:
     """One event that must (`certain`) or may be told. `at`: the earliest world time it can be about.
 
     `outage` joins the uncertain beginning and end of one outage: if the beginning is told the end must be; 0 where it has no
-    pair. `also` is another previous status that would be true too.
+    pair. `also` is another previous status that would be true too. `node`: the manager whose table shows it first.
+    `earliest`: when it may be told already, where that is before `at` (an outage of which an earlier word may be told).
     """
 
     agent_id: int
@@ -32,6 +33,8 @@ class Expected:
     certain: bool = True
     outage: int = 0
     also: Status | None = None
+    node: str = ""
+    earliest: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,342 @@
+"""One node's collector in virtual time: turns what the world writes on a node into the snapshots the real collector would say.
+
+Rules
+ * Nothing is walked that did not move: the world's writes name the rows, a look compares those alone.
+ * A socket sees a write at its next probe. A file sees it at the next commit, and is as old as the last one.
+ * What is said, kept and dropped, and in which words, is the product's (`collector.compose`); so is the digest.
+ * Each version of a row that a look saw is put into the `Log`, with when it reached the stream: what was *shown*.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from collector.compose import Composer, Identity, Look, Saying, sayings
+from collector.mirror import Changes, KeyChanges
+from shared import models, wire
+from shared.models import DIGEST_MODULUS, AgentRow, KeyEntry, SourceState
+from tests.world.model import World, Write
+from tests.world.state import KeyLine
+from tests.world.writes import Delete, Insert, Keys, Update
+
+NEVER: Final = float("inf")
+AFTER_THE_WORLD: Final = 2
+"""Rank of a look among what falls on one instant: after keepalives and all else that writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """Seconds. `commit` is that of wazuh-db (wdb_commit_old: 61 s); `probe` a pace that a socket's budget allows."""
+
+    probe: float = 0.4
+    commit: float = 61.0
+    beat: float = 5.0
+    full: float = 60.0
+
+
+@dataclass(slots=True)
+class Sent:
+    """When a snapshot reached the stream; NEVER where it did not."""
+
+    at: float = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A row as a look saw it (None: none), from `look` on, until the next version."""
+
+    look: float
+    row: AgentRow | None
+    sent: Sent
+
+
+@dataclass(slots=True)
+class Log:
+    """All that the sources made visible."""
+
+    rows: dict[tuple[str, int], list[Version]] = field(default_factory=dict)
+    quiets: dict[str, list[tuple[float, Sent]]] = field(default_factory=dict)  # looks that told who is quiet
+
+    def put(self, node: str, number: int, version: Version) -> None:
+        self.rows.setdefault((node, number), []).append(version)
+
+
+class Line(Protocol):
+    """The way to the stream: `tests.truth.lines.Line`."""
+
+    @property
+    def owes_full(self) -> bool:
+        """Whether something passing was dropped and nothing waits."""
+
+    @property
+    def gap(self) -> bool:
+        """Whether what was kept was given up."""
+
+    def say(self, snapshot: wire.Snapshot, sent: Sent, saying: Saying) -> None:
+        """Send it, or keep it until it can be sent."""
+
+
+class Collector:
+    """The collector of one node; `source` as in wazuh.source. It sees rows as they are at `world.now`."""
+
+    def __init__(
+        self, world: World, name: str, source: Literal["socket", "file"], cadence: Cadence, log: Log, line: Line, phase: float
+    ) -> None:
+        self.name, self.source, self.running = name, source, False
+        self.trouble: SourceState = "ok"  # what a fault makes of the source
+        self._world, self._place, self._cadence, self._log, self._line = world, world.nodes[name], cadence, log, line
+        self._phase = phase  # 0 to 1: where in its periods this node is
+        self._identity = Identity("truth", name, name, self._place.type)
+        self._boot, self._life = 0, 0
+        self._dirty: set[int] = set()
+        self._keys_dirty = True
+        self._looking = False
+        self._committed = 0.0
+        self._digests: dict[int, int] = {}
+        self._rows: dict[int, AgentRow] = {}  # as last seen
+        self._alive: set[int] = set()
+        self._young: set[int] = set()
+        self._facts = 0
+        self._digest = 0
+        self._entries: dict[int, KeyEntry] = {}
+        self._lines: tuple[KeyLine, ...] = ()
+        self._composer = Composer(self._identity, 0)
+        self._said_full, self._full_at = False, 0.0
+
+    # Life -----------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The process starts: a new boot, and a full first. A file's first look is at its next commit."""
+        self._boot, self._life, self.running = self._boot + 1, self._life + 1, True
+        self._composer, self._said_full, self._full_at = Composer(self._identity, self._boot), False, 0.0
+        self._digests.clear()
+        self._digest, self._entries, self._lines, self._keys_dirty = 0, {}, (), True
+        self._alive.clear()
+        self._looking = False
+        if self.source == "socket":
+            self._look_at(self._world.now)
+        else:
+            self._at(self._next(self._cadence.commit), self._commit)
+        self._at(self._next(self._cadence.beat), self._beat)
+
+    def stop(self) -> None:
+        """The process ends; what its spool holds stays."""
+        self.running = False
+        self._life += 1
+
+    def note(self, write: Write) -> None:
+        """Something was written on this node."""
+        match write:
+            case Insert():
+                self._dirty.add(int(write.row["id"] or 0))
+            case Update() if write.columns.keys() != {"sync_status"}:
+                self._dirty.update(write.ids)
+            case Delete():
+                self._dirty.update(write.ids)
+            case Keys():
+                self._keys_dirty = True
+            case _:
+                return
+        if self.source == "socket" or isinstance(write, Keys):
+            self._look_at(self._next(self._cadence.probe))
+
+    def _at(self, at: float, play: object, *arguments: object) -> None:
+        self._world.push(at, AFTER_THE_WORLD, self._if_alive, self._life, play, *arguments)
+
+    def _if_alive(self, life: int, play: object, *arguments: object) -> None:
+        if life == self._life and callable(play):
+            play(*arguments)
+
+    def _next(self, period: float) -> float:
+        """The next instant of this node's own grid, after now."""
+        phase = self._phase * period
+        turns = int((self._world.now - phase) / period) + 1
+        return turns * period + phase
+
+    def _look_at(self, at: float) -> None:
+        if self.running and not self._looking:
+            self._looking = True
+            self._at(at, self._probe)
+
+    def _probe(self) -> None:
+        self._looking = False
+        if self.source == "file" and not self._said_full:
+            return
+        self._look(read=self.source == "socket", beat=not self._said_full)
+
+    def _beat(self) -> None:
+        self._at(self._next(self._cadence.beat), self._beat)
+        self._look(read=self.source == "socket", beat=True)
+
+    def _commit(self) -> None:
+        self._at(self._next(self._cadence.commit), self._commit)
+        self._committed = self._world.now
+        self._look(read=True, beat=True)
+
+    # Looking --------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> SourceState:
+        """A socket without its manager does not answer; a file stays where it is."""
+        if self.trouble == "ok" and self.source == "socket" and not self._place.up:
+            return "missing"
+        return self.trouble
+
+    def _look(self, *, read: bool, beat: bool) -> None:
+        now, sent = self._world.now, Sent()
+        readable = read and self.state == "ok"
+        due = now >= self._full_at or not self._said_full or self._line.owes_full or self._line.gap
+        gap, first = self._line.gap and readable, not self._said_full
+        changes = self._read(now, sent, everything=due) if readable else Changes()
+        keys = self._read_keys()
+        told = sayings(
+            whole=readable and due, first=first, gap=gap, news=bool(changes or keys), full_due=due, beat_due=beat and self._said_full
+        )
+        if not told:
+            return
+        look = self._describe(now, sent, readable=readable)
+        for saying in told:
+            self._say(saying, look, changes, keys, sent)
+
+    def _say(self, saying: Saying, look: Look, changes: Changes, keys: KeyChanges, sent: Sent) -> None:
+        if saying.kind == "full":
+            made = self._composer.full(look, tuple(self._rows.values()), tuple(self._entries.values()), gap=saying.gap)
+            self._said_full, self._full_at = True, self._world.now + self._cadence.full
+        elif saying.kind == "delta":
+            made = self._composer.delta(look, changes, keys)
+        else:
+            made = self._composer.beat(look)
+        self._line.say(made, sent, saying)
+
+    def _describe(self, now: float, sent: Sent, *, readable: bool) -> Look:
+        taken = self._clock(now)
+        silence = self._quiet(taken) if readable else None
+        if silence is not None:
+            self._log.quiets.setdefault(self.name, []).append((now, sent))
+        settled = self.source == "socket" or not self._place.up  # without a writer there is no open transaction
+        return Look(
+            taken_at=taken,
+            as_of=taken if settled else self._clock(self._committed),
+            late=0,
+            source=self.source,
+            source_state=self.state,
+            source_error="" if self.state == "ok" else "played by a fault",
+            db_version=7 if self._place.schema == "4.14" else 500,
+            keys_state="ok",
+            quiet=silence,
+            period=self.period,
+            count=len(self._digests),
+            digest=self._digest % DIGEST_MODULUS,
+        )
+
+    def _clock(self, at: float) -> int:
+        return int((at + self._place.skew) * 1000)
+
+    @property
+    def period(self) -> int:
+        """Milliseconds between keepalives, as it is learnt: a file shows multiples of them, by its commits."""
+        written = round(self._place.period * self._world.config.tick * 1000)
+        if self.source == "socket":
+            return written
+        return max(written, int(self._cadence.commit * 1000) // written * written)
+
+    # Rows -----------------------------------------------------------------------------------------------------------
+
+    def _read(self, now: float, sent: Sent, *, everything: bool) -> Changes:
+        """The rows that differ from what was told; `everything`: all are looked at."""
+        numbers = (self._place.rows.keys() | self._digests.keys() | self._rows.keys()) if everything else self._dirty
+        rows, gone = [], []
+        for number in sorted(numbers):
+            row = self._row(number)
+            if row is None:
+                if self._forget(number, Version(now, None, sent)):
+                    gone.append(number)
+            elif self._store(row, now, sent):
+                rows.append(row)
+        self._dirty = set()
+        return Changes(tuple(rows), tuple(gone))
+
+    def _row(self, number: int) -> AgentRow | None:
+        row = self._place.rows.get(number)
+        if row is None:
+            return None
+        return AgentRow(
+            row.id, row.name, row.register_ip if row.ip is None else row.ip, row.connection_status,  # type: ignore[arg-type]
+            row.status_code, row.disconnection_time, self._world.last_keepalive(self._place, row), row.date_add,
+            row.node_name if self._place.schema == "4.14" else None,
+        )  # fmt: skip
+
+    def _store(self, row: AgentRow, now: float, sent: Sent) -> bool:
+        held = self._rows.get(row.id)
+        self._rows[row.id] = row
+        fresh = models.row_digest(row) if held is None or not _same(held, row) else self._digests.get(row.id) or models.row_digest(row)
+        if held is None or not _same(held, row) or held.last_keepalive != row.last_keepalive:
+            self._log.put(self.name, row.id, Version(now, row, sent))
+        (self._alive.add if row.status in ("active", "pending") else self._alive.discard)(row.id)
+        before = self._digests.get(row.id)
+        self._digests[row.id] = fresh
+        self._digest += fresh - (before or 0)
+        return before != fresh
+
+    def _forget(self, number: int, version: Version) -> bool:
+        if self._rows.pop(number, None) is not None:
+            self._log.put(self.name, number, version)
+        self._alive.discard(number)
+        digest = self._digests.pop(number, None)
+        self._digest -= digest or 0
+        return digest is not None
+
+    # Who is quiet ---------------------------------------------------------------------------------------------------
+
+    def _quiet(self, taken: int) -> tuple[tuple[int, int], ...]:
+        """Who has been silent for 1.5 periods. Whoever is steadily connected is not looked at: it keeps alive."""
+        before = -(-(taken - models.quiet_after(self.period)) // 1000)
+        found = []
+        for number in self._alive - self._steady():
+            row = self._place.rows.get(number)
+            at = None if row is None else self._world.last_keepalive(self._place, row)
+            if at is not None and at < before:
+                found.append((number, at))
+        return tuple(found)
+
+    def _steady(self) -> set[int]:
+        steady = set(self._place.members)
+        if self._place is self._world.master:
+            for worker in self._world.workers:
+                recent = worker.syncs and self._world.now - worker.syncs[-1] < self._world.config.sync_period + 1
+                if worker.up and worker.linked and self._place.up and recent:
+                    steady |= worker.members.keys()
+        return steady - self._unsteady()
+
+    def _unsteady(self) -> set[int]:
+        """Who knocked lately and may not have kept alive yet."""
+        history = self._world.history
+        self._young.update(fact.agent for fact in history[self._facts :] if fact.what == "started")
+        self._facts = len(history)
+        for number in list(self._young):
+            agent = self._world.agents.get(number)
+            session = agent.session if agent else None
+            if session is None or session.plain(self._world.tick) is not None:
+                self._young.discard(number)
+        return self._young
+
+    # client.keys ----------------------------------------------------------------------------------------------------
+
+    def _read_keys(self) -> KeyChanges:
+        if not self._keys_dirty:
+            return KeyChanges()
+        self._keys_dirty, lines = False, self._place.lines
+        if lines is self._lines:
+            return KeyChanges()
+        self._lines = lines
+        entries = {line.id: KeyEntry(line.id, line.name, line.ip, line.removed) for line in lines}
+        changed = tuple(entry for number, entry in entries.items() if self._entries.get(number) != entry)
+        gone = tuple(number for number in self._entries if number not in entries)
+        self._entries = entries
+        return KeyChanges(changed, gone)
+
+
+def _same(one: AgentRow, other: AgentRow) -> bool:
+    """Alike but for the keepalive."""
+    return (one.status, one.code, one.disconnection_time, one.name, one.ip, one.date_add, one.node_name) == (
+        other.status, other.code, other.disconnection_time, other.name, other.ip, other.date_add, other.node_name,
+    )  # fmt: skip

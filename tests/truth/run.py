@@ -1,0 +1,95 @@
+"""`make truth`: days of a cluster's life against the relay's pure core, in minutes. Exit code 0 if nothing is false or missed.
+
+python tests/truth/run.py --days 3 --nodes 5 --agents 1000 --seed 1 --json
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.truth import report
+from tests.truth.collectors import Cadence
+from tests.truth.faults import KINDS
+from tests.truth.play import Setting, play
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make truth", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--days", type=float, default=1.0)
+    parser.add_argument("--hours", type=float, help="instead of --days")
+    parser.add_argument("--nodes", type=int, default=5, help="the master and its workers")
+    parser.add_argument("--agents", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--schema", choices=("4.14", "5.0", "mixed"), default="4.14")
+    parser.add_argument("--sources", choices=("socket", "file", "mixed"), default="mixed")
+    parser.add_argument("--faults", default="all", help=f"all, none, or some of: {', '.join(KINDS)}; all-x leaves x out")
+    parser.add_argument("--action", type=float, default=20.0, help="mean seconds between two things that agents do")
+    parser.add_argument("--registrations", type=float, default=0.0, help="a day, with as many removals")
+    parser.add_argument("--pace", type=float, default=1.0, help="how many times more often things go wrong")
+    parser.add_argument("--cadence", choices=("sparse", "real"), default="sparse", help="real: beats every 5 s, fulls every 60 s")
+    parser.add_argument("--no-naive", action="store_true", help="leave out the rules that it is compared with")
+    parser.add_argument("--timelines", type=int, default=5, help="how many of what is wrong to explain")
+    parser.add_argument("--agent", type=int, help="print this agent's whole timeline")
+    parser.add_argument("--json", action="store_true", help="the numbers as the last line")
+    return parser.parse_args(given)
+
+
+def chosen(text: str) -> frozenset[str]:
+    """The kinds of faults that a word of the command line names. SystemExit for an unknown one."""
+    if text == "none":
+        return frozenset()
+    named, _, without = text.partition("-")
+    kinds = set(KINDS) if named == "all" else set(named.split(","))
+    left_out = set(without.split(",")) if without else set()
+    if unknown := (kinds | left_out) - KINDS.keys():
+        sys.exit(f"unknown faults: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    return frozenset(kinds - left_out)
+
+
+def setting(args: argparse.Namespace) -> Setting:
+    return Setting(
+        seed=args.seed,
+        hours=args.hours if args.hours is not None else args.days * 24,
+        nodes=args.nodes,
+        agents=args.agents,
+        schema=args.schema,
+        sources=args.sources,
+        faults=chosen(args.faults),
+        action=args.action,
+        registrations=args.registrations,
+        pace=args.pace,
+        cadence=Cadence() if args.cadence == "real" else Cadence(beat=10.0, full=3600.0),
+        naive=not args.no_naive,
+    )
+
+
+def main() -> int:
+    args, began = arguments(), time.monotonic()
+
+    def progress(hours: float, events: int) -> None:
+        if hours % 6 == 0:
+            print(f"{hours:>5.0f} h played in {time.monotonic() - began:.0f} s, {events} events", flush=True)
+
+    result = play(setting(args), progress)
+    for line in report.table(result):
+        print(line)
+    if args.agent is not None:
+        print("\n".join(report.timeline(result, args.agent, 0.0, float("inf"))))
+    for line in report.wrong(result, args.timelines):
+        print(line)
+    numbers = report.numbers(result)
+    clean = not numbers["false"] and not numbers["missed"]
+    if not clean:
+        print(f"\nagain: python tests/truth/run.py {' '.join(sys.argv[1:])}")
+    print(f"{args.seed=} {time.monotonic() - began:.0f} s: {'true' if clean else 'NOT TRUE'}")
+    if args.json:
+        print(json.dumps(numbers))
+    return 0 if clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

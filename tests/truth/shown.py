@@ -1,0 +1,236 @@
+"""Whether what happened was shown: from the rows that looks saw, never from the rules that judge them.
+
+A word on each Expected of the world's oracle:
+
+    must          a source of the agent's own manager made it visible, and the stream heard of it while it was news
+    never_shown   no source made it visible, or what it said of it never reached the stream
+    superseded    by the time it reached the stream, something newer of the agent had
+    may           the facts alone leave it open
+
+Times are the world's, in seconds.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from shared import models
+from tests.truth.collectors import NEVER, Log, Sent, Version
+from tests.world.config import Fact
+from tests.world.oracle import Expected
+
+Word = Literal["must", "never_shown", "superseded", "may"]
+
+_ROUNDING = 1.01  # seconds: rows hold whole ones
+_ENDS = ("stopped", "died", "moved", "lost", "refused", "removed", "registered")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the question was, in seconds. `lag`: how much later than the grace the whole fleet has told all."""
+
+    until: float
+    grace: float
+    lag: float
+    skews: Mapping[str, float]
+    master: str
+    race: float  # how long a worker's sync may still overwrite what the master's own remoted wrote: its jitter and a keepalive
+    deaf: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)  # when a node could not be heard
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One event that the oracle expects, and what was shown of it; `seen`: when the stream knew, `due`: by when it is told."""
+
+    expected: Expected
+    word: Word
+    seen: float = NEVER
+    due: float = NEVER
+
+
+class Shown:
+    """Answers for one history."""
+
+    def __init__(self, log: Log, history: Sequence[Fact], terms: Terms) -> None:
+        self._log, self._terms = log, terms
+        self._facts: dict[int, list[Fact]] = {}
+        for fact in history:
+            self._facts.setdefault(fact.agent, []).append(fact)
+        self._times = {number: [fact.at for fact in facts] for number, facts in self._facts.items()}
+        self._nodes = sorted({node for node, _ in log.rows})
+        self.excused: list[Wanted] = []
+        self._registered: dict[tuple[int, str], float] = {}  # when the stream knew of a registration
+
+    def weigh(self, wanted: Expected) -> Wanted:
+        """To be asked in order of time."""
+        match wanted.kind:
+            case "connected":
+                return self._connected(wanted)
+            case "disconnected":
+                return self._disconnected(wanted)
+            case "registered" | "removed":
+                return self._registrar(wanted)
+            case _:
+                return Wanted(wanted, "may")
+
+    # By kind --------------------------------------------------------------------------------------------------------
+
+    def _registrar(self, wanted: Expected) -> Wanted:
+        """The master alone says who is registered; by a row of that name, or by none."""
+        for version in self._from(self._terms.master, wanted.agent_id, wanted.at):
+            same = version.row is not None and version.row.name == wanted.name
+            if same == (wanted.kind == "registered"):
+                found = self._heard(wanted, version)
+                if wanted.kind == "registered":
+                    self._registered[wanted.agent_id, wanted.name] = found.seen
+                return found
+        return Wanted(wanted, "never_shown")
+
+    def _connected(self, wanted: Expected) -> Wanted:
+        end = self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
+        found = next((v for v in self._from(wanted.node, wanted.agent_id, wanted.at) if v.look < end and _is(v, "active")), None)
+        left = self._next(wanted.agent_id, wanted.at, _ENDS)
+        if self._raced(wanted, min(end, left)):
+            return Wanted(wanted, "may")
+        if found is None:  # the row said so before: that it is kept alive shows where it is no longer named as quiet
+            found = self._kept_alive(wanted, min(end, left))
+        if found is None:
+            return Wanted(wanted, "never_shown")
+        return self._weighed(wanted, found)
+
+    def _disconnected(self, wanted: Expected) -> Wanted:
+        end = self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
+        versions = self._from(wanted.node, wanted.agent_id, wanted.at - 1)
+        found = next((v for v in versions if v.look < end and _is(v, "disconnected")), None)
+        if found is None:
+            return Wanted(wanted, "never_shown" if wanted.certain else "may")
+        if self._raced(wanted, self._until_changed(wanted.node, wanted.agent_id, found)):
+            knock = replace(wanted, kind="pending", previous="Active", current="Pending", reason="raced", certain=False)
+            self.excused.append(Wanted(knock, "may"))  # an older knock elsewhere may be all that is left to see
+            return Wanted(wanted, "may")
+        if not wanted.certain:
+            return Wanted(wanted, "may")
+        if found.row is None or found.row.code != models.CODE_RESET:
+            return self._weighed(wanted, found)
+        over = self._reset_is_over(wanted, found)
+        if self._next(wanted.agent_id, found.look, ("started", "removed")) <= over or over >= self._terms.until:
+            return Wanted(wanted, "may")
+        return replace(self._weighed(wanted, found), due=over)
+
+    # What stands for and against ------------------------------------------------------------------------------------
+
+    def _heard(self, wanted: Expected, version: Version) -> Wanted:
+        if version.sent.at == NEVER:
+            return Wanted(wanted, "never_shown")
+        due = version.sent.at + self._terms.grace + self._terms.lag
+        return Wanted(wanted, "must" if version.sent.at < self._terms.until - 1 else "may", version.sent.at, due)
+
+    def _weighed(self, wanted: Expected, version: Version) -> Wanted:
+        """Nothing is told of an agent before its registration is known."""
+        known_at = max(version.sent.at, self._registered.get((wanted.agent_id, wanted.name), 0.0))
+        found = self._heard(wanted, replace(version, sent=Sent(known_at)))
+        if found.word == "must" and self._newer_was_known(wanted, version, known_at):
+            return Wanted(wanted, "superseded", known_at)
+        return found
+
+    def _newer_was_known(self, wanted: Expected, version: Version, known_at: float) -> bool:
+        """Whether a later contact was known, or that the agent is no longer there."""
+        for node in self._nodes:
+            for other in self._from(node, wanted.agent_id, wanted.at):
+                if other is not version and other.sent.at <= known_at:
+                    gone = other.row is None and other.look > version.look and node in (wanted.node, self._terms.master)
+                    if gone or self._contact(node, other) > wanted.at + _ROUNDING:
+                        return True
+        return False
+
+    def _contact(self, node: str, version: Version) -> float:
+        """When the agent was last heard of by a row; by the world's clock."""
+        row = version.row
+        if row is None:
+            return 0.0
+        stopped = row.status == "disconnected" and row.code == models.CODE_STOPPED
+        seconds = row.disconnection_time if stopped else row.last_keepalive
+        return 0.0 if seconds is None else seconds - self._terms.skews[node]
+
+    def _raced(self, wanted: Expected, end: float) -> bool:
+        """Whether it was written on the master just after the agent had been on a worker, whose sync may still overwrite it
+        (wazuh/wazuh#24401), and was over before another keepalive could tell."""
+        if wanted.node != self._terms.master or end - wanted.at > self._terms.race:
+            return False
+        since = wanted.at - self._terms.race
+        return any(
+            (fact.node != wanted.node and fact.what in ("started", "connected", "stopped"))
+            or (fact.what == "moved" and fact.node == wanted.node)
+            for fact in self._between(wanted.agent_id, since, wanted.at)
+        )
+
+    def unheard(self, baseline: float) -> Iterator[Wanted]:
+        """An agent on a manager that cannot be heard may be taken for away, by what the others say: nobody can tell."""
+        for number, facts in self._facts.items():
+            for fact in facts if number else ():
+                if fact.what in ("started", "connected"):
+                    left = self._next(number, fact.at, ("stopped", "moved", "lost", "refused", "removed", "died", "started"))
+                    for begin, end in self._terms.deaf.get(fact.node, ()):
+                        if begin < left and end > fact.at and end > baseline:
+                            due = end + self._terms.grace + self._terms.lag
+                            for at in (max(begin, fact.at), *self._boundaries(max(begin, fact.at), min(end, left))):
+                                yield from _excused(fact, at, due)
+
+    def _boundaries(self, begin: float, end: float) -> list[float]:
+        """When any node was lost or heard again in between: who speaks may change then."""
+        return [at for spans in self._terms.deaf.values() for span in spans for at in span if begin < at < end]
+
+    def _reset_is_over(self, wanted: Expected, version: Version) -> float:
+        """When a reset was surely held to its end, with its node heard all the while."""
+        over = version.sent.at + self._terms.grace + self._terms.lag
+        for begin, end in self._terms.deaf.get(wanted.node, ()):
+            if begin < over and end > version.look:
+                over = max(over, end + self._terms.grace + self._terms.lag)
+        return over
+
+    def _kept_alive(self, wanted: Expected, end: float) -> Version | None:
+        """A version from before that stands while a look that told who is quiet came by."""
+        versions = self._log.rows.get((wanted.node, wanted.agent_id), [])
+        place = bisect_right(versions, wanted.at, key=lambda version: version.look)
+        before = versions[place - 1] if place else None
+        if before is None or not _is(before, "active"):
+            return None
+        over = min(end, versions[place].look if place < len(versions) else NEVER)
+        quiets = self._log.quiets.get(wanted.node, [])
+        first = bisect_left(quiets, wanted.at, key=lambda quiet: quiet[0])
+        told = next((quiet for quiet in quiets[first:] if quiet[1].at < NEVER or quiet[0] >= over), None)
+        return None if told is None or told[0] >= over else Version(told[0], before.row, told[1])
+
+    # Looking up -----------------------------------------------------------------------------------------------------
+
+    def _from(self, node: str, number: int, at: float) -> Sequence[Version]:
+        versions = self._log.rows.get((node, number), [])
+        return versions[bisect_left(versions, at, key=lambda version: version.look) :]
+
+    def _until_changed(self, node: str, number: int, version: Version) -> float:
+        following = [
+            other.look for other in self._from(node, number, version.look) if other is not version and not _is(other, "disconnected")
+        ]
+        return following[0] if following else NEVER
+
+    def _between(self, number: int, begin: float, end: float) -> Sequence[Fact]:
+        times = self._times.get(number, [])
+        return self._facts.get(number, [])[bisect_left(times, begin) : bisect_left(times, end)]
+
+    def _next(self, number: int, at: float, what: Sequence[str]) -> float:
+        facts = self._facts.get(number, [])
+        place = bisect_right(self._times.get(number, []), at)
+        return next((fact.at for fact in facts[place:] if fact.what in what), NEVER)
+
+
+def _excused(fact: Fact, at: float, due: float) -> Iterator[Wanted]:
+    gone = Expected(fact.agent, fact.name, "disconnected", "Active", "Disconnected", at, "unheard", certain=False, node=fact.node)
+    back = Expected(fact.agent, fact.name, "connected", "Disconnected", "Active", at, "unheard", certain=False, node=fact.node)
+    yield Wanted(replace(gone, kind="pending", current="Pending"), "may", due=due)
+    yield Wanted(gone, "may", due=due)
+    yield Wanted(back, "may", due=due)
+
+
+def _is(version: Version, status: str) -> bool:
+    return version.row is not None and version.row.status == status
