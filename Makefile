@@ -22,6 +22,10 @@ test: $(VENV)/.ready ## Run all tests with their coverage (ARGS="-k spool")
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered $(ARGS)
 	@$(BIN)/python tests/pure_coverage.py
 
+.PHONY: truth
+truth: $(VENV)/.ready ## Play a cluster's days in virtual time against the rules, beside naive ones (ARGS="--days 3 --nodes 5 --agents 1000 --seed 1")
+	@$(BIN)/python tests/truth/run.py $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/ruff format --check .

@@ -71,6 +71,8 @@ def contact_seconds(node: Node, table: Table, row: AgentRow) -> int | None:
         return row.last_keepalive
     if row.id in table.quiet:
         return max(table.quiet[row.id], row.last_keepalive)
+    if not node.proved:  # the row may be gone by now, and not be named for that
+        return row.last_keepalive
     return max(row.last_keepalive, (node.quiet_at - models.quiet_after(node.period)) // 1000)
 
 
@@ -126,6 +128,10 @@ def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
     original = fleet.named(row.node_name)
     if original is None or not original.fresh:
         return 0
+    stamped = (row.last_keepalive or 0) * 1000 + claim.node.offset + TIE
+    if row.status == "active" and claim.contact <= stamped:
+        # A sync may stamp a fresh time on an agent that is dead (after a cut link), but only once: it waits for one more.
+        return None if claim.frozen else stamped + models.quiet_after(claim.node.period)
     said = next((other for other in found if other.node is original), None)
     # A stop is copied with the original's time: by which of the two clocks it was written, the row does not say.
     apart = abs(original.offset - claim.node.offset)
@@ -148,7 +154,7 @@ def _silenced(claim: Claim, spoken_for: set[str | None]) -> bool:
 def _echoes(claim: Claim, found: Sequence[Claim]) -> bool:
     """A worker's stop, synced onto a master's row whose agent had come to the master meanwhile (wazuh/wazuh#24401)."""
     row = claim.row
-    if claim.worker or row.code != models.CODE_STOPPED:
+    if claim.worker or row.status != "disconnected" or row.code != models.CODE_STOPPED:
         return False
     return any(other.worker and (other.row.disconnection_time, other.row.code) == (row.disconnection_time, row.code) for other in found)
 
@@ -168,13 +174,21 @@ def owner(found: Sequence[Claim], sync_jitter: int) -> Claim | None:
     return max(rivals, key=lambda claim: (claim.alive, claim.worker, claim.contact, claim.node.node))
 
 
-def proves_life_at(found: Sequence[Claim], owned: Claim | None) -> int | None:
-    """The stream time (Unix ms) at which another row may show that an agent, said to be gone, lives: an agent that comes
-    back to a node whose row was active all the while changes nothing there but its keepalives, and is never quiet."""
-    if owned is None or owned.alive:
-        return None
-    living = (claim.node for claim in found if claim.alive and not claim.frozen and claim.contact <= owned.contact)
-    return min((owned.contact + TIE + models.quiet_after(node.period) for node in living), default=None)
+def proves_life_at(found: Sequence[Claim], beyond: int, sync_jitter: int) -> int | None:
+    """The stream time (Unix ms) at which a row may show that an agent lives, that was said to be gone at `beyond`: one that
+    comes back to a row which was active all the while changes nothing there but its keepalives, and is named nowhere."""
+    living = [claim for claim in found if claim.alive and not claim.frozen]
+    margins = ((TIE if claim.worker else sync_jitter) + models.quiet_after(claim.node.period) for claim in living)
+    return min((beyond + margin for margin in margins), default=None)
+
+
+def lives_elsewhere(found: Sequence[Claim], gone: Claim) -> bool:
+    """Whether another node, that was read after the agent is said to have gone, does not name it as quiet: it may be there."""
+    return any(
+        claim.alive and not claim.frozen and not claim.mirror and claim.node is not gone.node
+        and claim.node.fresh and claim.node.quiet_at + claim.node.offset >= gone.contact
+        for claim in found
+    )  # fmt: skip
 
 
 def _outranks(worker: Claim, masters: Sequence[Claim]) -> bool:

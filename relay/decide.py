@@ -30,10 +30,10 @@ from typing import Final
 from shared import models
 from shared.models import AgentRow
 
-from . import claims, events
-from .claims import Claim
+from . import baseline, claims, events, registry
+from .claims import Claim, Voices
 from .events import Event, Kind, Message, Reason, Status
-from .fleet import Agent, Fleet, Folded, Heard, Hold, HoldKind, Input, Node, Refusal, tells_absence
+from .fleet import Agent, Fleet, Folded, Heard, Hold, HoldKind, Input, Node, Refusal
 
 PERIODS_OF_GRACE: Final = 3
 """A reset is believed after three missed keepalives, as Kubernetes' node controller believes a node gone after four."""
@@ -65,30 +65,11 @@ def decide(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> Decision:
     """The decision on an input that `fleet.fold` has just taken in."""
     touched = sorted(folded.touched | _due(fleet, given.now))
     if not fleet.settled:
-        if not baseline_ends(fleet, given.now):
+        if not baseline.is_over(fleet, given.now):
             return _nothing(given, folded, settled=False)
         touched = sorted({number for table in fleet.tables.values() for number in table.rows} | fleet.agents.keys())
     judged = [_judge(fleet, number, given.now, late=folded.late) for number in touched]
     return _decision(fleet, given, folded, judged, prefix)
-
-
-# Rule 8: the baseline ----------------------------------------------------------------------------------------------
-
-
-def baseline_ends(fleet: Fleet, now: int) -> bool:
-    """When every node that the master's rows name has sent a full, or after the timeout if anything was heard at all."""
-    if not fleet.nodes:
-        return False
-    if now - (fleet.began_at or now) >= fleet.policy.baseline_timeout:
-        return True
-    masters = [node for node in fleet.nodes.values() if node.node_type != "worker"]
-    whole = {node.node_name for node in fleet.nodes.values() if node.whole}
-    return bool(masters) and {master.node_name for master in masters} | _named(fleet, masters) <= whole
-
-
-def _named(fleet: Fleet, masters: Iterable[Node]) -> set[str]:
-    rows = (row for master in masters for row in fleet.tables[master.node].rows.values())
-    return {row.node_name for row in rows if row.node_name is not None and row.node_name not in claims.NOBODY}
 
 
 # Judging one agent --------------------------------------------------------------------------------------------------
@@ -106,9 +87,9 @@ class Judged:
 
 def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
     known, made = fleet.agents.get(number), []
-    entry = registration(fleet, number)
-    if known is not None and _is_removed(fleet, known, entry):
-        made.append(_event(fleet, known, "removed", "removed", "Unknown", _seen_until(fleet), late=late))
+    entry = registry.registration(fleet, number)
+    if known is not None and registry.is_removed(fleet, known, entry):
+        made.append(_event(fleet, known, "removed", "removed", "Unknown", registry.seen_until(fleet), late=late))
         known = None
     if known is None:
         if entry is None:
@@ -122,28 +103,40 @@ def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
 def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: bool) -> Judged:
     voices = claims.voices(fleet, known.id, (known.name, known.date_add))
     claim = claims.owner(voices.claims, fleet.policy.sync_jitter)
-    judged = _hear(fleet, known, claim, voices.claims, now, made, late=late)
-    again_at = min(filter(None, (voices.again_at, claims.proves_life_at(voices.claims, claim))), default=None)
-    if again_at is None or judged.agent is None or judged.agent.hold is not None:
+    judged = _hear(fleet, known, claim, voices, now, made, late=late)
+    agent = judged.agent
+    if agent is None or agent.hold is not None:
         return judged
-    return replace(judged, agent=replace(judged.agent, hold=Hold("again", now, again_at)))
+    again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, agent, claim, voices.claims))), default=None)
+    if again_at is None:
+        return judged
+    return replace(judged, agent=replace(agent, hold=Hold("again", agent.since, again_at)))
 
 
-def _hear(fleet: Fleet, known: Agent, claim: Claim | None, found: Sequence[Claim], now: int, made: list[Event], *, late: bool) -> Judged:
+def _proves_life_at(fleet: Fleet, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
+    if agent.status != "Disconnected" and (claim is None or claim.alive):
+        return None
+    gone = claim.contact if claim is not None and not claim.alive else 0
+    return claims.proves_life_at(found, max(gone, _decided(fleet, agent) or 0), fleet.policy.sync_jitter)
+
+
+def _hear(fleet: Fleet, known: Agent, claim: Claim | None, voices: Voices, now: int, made: list[Event], *, late: bool) -> Judged:
     if claim is None:
         return Judged(known.id, _without_claim(known), tuple(made))
     if not fleet.settled and known.status == "Unknown":
         return Judged(known.id, _adopted(fleet, known, claim), tuple(made))
     if _older(fleet, known, claim):
-        return _regressed(fleet, known, claim, found, now, made, late=late)
-    return _follow(fleet, known, claim, now, made, late=late)
+        return _regressed(fleet, known, claim, voices, now, made, late=late)
+    return _follow(fleet, known, claim, voices.claims, now, made, late=late)
 
 
-def _follow(fleet: Fleet, known: Agent, claim: Claim, now: int, made: list[Event], *, late: bool) -> Judged:
+def _follow(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim], now: int, made: list[Event], *, late: bool) -> Judged:
     """Take the owner's word: at once, or after the grace where it may yet be taken back (rule 4)."""
     status = STATUSES[claim.row.status]
     if status == known.status:
         return Judged(known.id, _kept(fleet, known, claim), tuple(made))
+    if status == "Disconnected" and claims.lives_elsewhere(found, claim):
+        return Judged(known.id, replace(known, hold=None), tuple(made))
     waits = hold_of(claim)
     if waits is not None:
         hold = _held(fleet, known, claim, waits, now)
@@ -164,9 +157,15 @@ def hold_of(claim: Claim) -> HoldKind | None:
 
 
 def _held(fleet: Fleet, known: Agent, claim: Claim, kind: HoldKind, now: int) -> Hold:
-    if known.hold is not None and known.hold.kind == kind:
+    since = _moment(claim.row)
+    if known.hold is not None and (known.hold.kind, known.hold.since) == (kind, since):
         return known.hold
-    return Hold(kind, now, now + max(fleet.policy.reset_grace, PERIODS_OF_GRACE * claim.node.period))
+    return Hold(kind, since, now + max(fleet.policy.reset_grace, PERIODS_OF_GRACE * claim.node.period))
+
+
+def _moment(row: AgentRow) -> int:
+    """When a row became what it is, in Unix s by Wazuh's record."""
+    return row.disconnection_time if row.status == "disconnected" else row.last_keepalive or 0
 
 
 def _ripe(fleet: Fleet, hold: Hold, claim: Claim, now: int) -> bool:
@@ -175,24 +174,42 @@ def _ripe(fleet: Fleet, hold: Hold, claim: Claim, now: int) -> bool:
 
 
 def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
-    """Rules 2 and 10: whether a claim is older than what was decided. A mirror's contact is late by up to a sync."""
-    if known.contact is None or known.witness is None or known.witness not in fleet.nodes:
+    """Rules 2 and 10: whether a claim is older than what was decided. A copy's contact is late by up to a sync."""
+    decided = _decided(fleet, known)
+    if decided is None:
         return False
-    status = STATUSES[claim.row.status]
-    decided = known.contact * 1000 + fleet.nodes[known.witness].offset
-    if claim.mirror and claim.alive and status != known.status:
-        return claim.contact < decided + fleet.policy.sync_jitter
-    mirrored = claim.mirror or known.manager_node != known.witness
-    return claim.contact < decided - (fleet.policy.sync_jitter if mirrored else claims.TIE)
+    if claim.alive and known.status == "Disconnected":
+        if claim.mirror:
+            return claim.contact < decided + fleet.policy.sync_jitter
+        # Who said goodbye may be back within the second; who fell silent was last heard of in this very row.
+        return claim.contact < decided - claims.TIE if known.reason == "stopped" else claim.contact <= decided
+    copied = claim.mirror or known.manager_node != known.witness or _is_nameless_copy(fleet, known)
+    return claim.contact < decided - (fleet.policy.sync_jitter if copied else claims.TIE)
 
 
-def _regressed(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim], now: int, made: list[Event], *, late: bool) -> Judged:
+def _decided(fleet: Fleet, known: Agent) -> int | None:
+    """The contact that was decided on, in Unix ms by the stream's clock."""
+    if known.contact is None or known.witness is None or known.witness not in fleet.nodes:
+        return None
+    return known.contact * 1000 + fleet.nodes[known.witness].offset
+
+
+def _is_nameless_copy(fleet: Fleet, known: Agent) -> bool:
+    """5.0: a master's row does not say whose it is, and may carry the master's own stamp."""
+    row = fleet.tables[known.witness].rows.get(known.id) if known.witness is not None else None
+    return (
+        row is not None and row.node_name is None and any(n.node == known.witness and n.node_type == "master" for n in fleet.registrars())
+    )
+
+
+def _regressed(fleet: Fleet, known: Agent, claim: Claim, voices: Voices, now: int, made: list[Event], *, late: bool) -> Judged:
     """An older claim is no event. But where the row that was decided on has gone back or was overwritten (SQLite's
     automatic rollback; #24401), the agent must show itself within the grace, or the claim stands."""
     status = STATUSES[claim.row.status]
     overwritten = known.witness in fleet.tables and known.id in fleet.tables[known.witness].rows
-    still_there = any(other.node.node == known.witness and other is not claim for other in found)
-    if status == known.status or not overwritten or still_there or claim.mirror:
+    still_there = any(other.node.node == known.witness and other is not claim for other in voices.claims)
+    older = status == known.status or claim.mirror or claim.alive or voices.again_at is not None
+    if older or still_there or not overwritten:
         return Judged(known.id, replace(known, hold=None), tuple(made), superseded=status != known.status)
     hold = _held(fleet, known, claim, "regressed", now)
     if not _ripe(fleet, hold, claim, now):
@@ -208,39 +225,6 @@ def _without_claim(known: Agent) -> Agent:
 
 
 # Rule 5: registration and removal -----------------------------------------------------------------------------------
-
-
-def registration(fleet: Fleet, number: int) -> tuple[Node, AgentRow] | None:
-    """The registrar's row of an agent, if it is registered: its row is there, and where client.keys can be read its key under
-    the same name. (A worker that keeps an old name on a reused id syncs it onto the master's row: only the key is right then.)"""
-    for node in fleet.registrars():
-        row = fleet.tables[node.node].rows.get(number)
-        if row is not None and (node.keys_state != "ok" or _key_name(fleet, node, number) == row.name):
-            return node, row
-    return None
-
-
-def _key_name(fleet: Fleet, node: Node, number: int) -> str | None:
-    entry = fleet.tables[node.node].keys.get(number)
-    return None if entry is None or entry.removed else entry.name
-
-
-def _is_removed(fleet: Fleet, known: Agent, entry: tuple[Node, AgentRow] | None) -> bool:
-    """Removed is what row and key of every registrar say; or another agent stands under the id (rule 5)."""
-    if entry is not None:
-        row = entry[1]
-        return row.name != known.name or (known.date_add not in (0, row.date_add) and row.date_add != 0)
-    registrars = fleet.registrars()
-    return bool(registrars) and all(
-        tells_absence(node)
-        and known.id not in fleet.tables[node.node].rows and _key_name(fleet, node, known.id) is None
-        for node in registrars
-    )  # fmt: skip
-
-
-def _seen_until(fleet: Fleet) -> int:
-    """Unix s up to which the registrars' tables tell: when a removal was seen, by no clock of ours."""
-    return max(node.as_of for node in fleet.registrars()) // 1000
 
 
 def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], made: list[Event], *, late: bool) -> Agent:
@@ -272,9 +256,8 @@ def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], made: list[Event], *
 
 def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The baseline's status: what the claim says, without an event."""
-    row = claim.row
-    moment = row.disconnection_time if row.status == "disconnected" else (row.last_keepalive or 0)
-    return replace(_kept(fleet, known, claim), status=STATUSES[row.status], reason=reason_of(claim, known), since=moment)
+    status, reason = STATUSES[claim.row.status], reason_of(claim, known)
+    return replace(_kept(fleet, known, claim), status=status, reason=reason, since=_moment(claim.row))
 
 
 def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
@@ -293,8 +276,7 @@ def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
 def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, late: bool) -> Judged:
     kept, status, row = _kept(fleet, known, claim), STATUSES[claim.row.status], claim.row
     kind: Kind = "connected" if status == "Active" else "pending" if status == "Pending" else "disconnected"
-    moment = row.disconnection_time if kind == "disconnected" else row.last_keepalive
-    event = _event(fleet, kept, kind, reason_of(claim, known), status, moment or claim.seconds, code=row.code, late=late)
+    event = _event(fleet, kept, kind, reason_of(claim, known), status, _moment(row) or claim.seconds, code=row.code, late=late)
     agent = replace(kept, status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
     return Judged(known.id, agent, (*made, event))
 

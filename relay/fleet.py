@@ -105,11 +105,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A change that waits. Times are Unix ms by the stream's clock."""
+    """A change that waits."""
 
     kind: HoldKind
-    since: int
-    until: int
+    since: int  # Unix s by Wazuh's record: when what waits happened; the same thing waits only once
+    until: int  # Unix ms by the stream's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Fleet:
     agents: dict[int, Agent] = field(default_factory=dict)
     holding: set[int] = field(default_factory=set)
     counts: Counter[Status] = field(default_factory=Counter)
-    began_at: int | None = None  # stream time of the first input
+    began_at: int | None = None  # stream time of the first snapshot
     heard_at: int | None = None  # stream time of the last input
     settled: bool = False  # the baseline is over
 
@@ -188,7 +188,7 @@ class Fleet:
 
     def fold(self, given: Input) -> Folded:
         """Take an input into the books. Nothing is judged."""
-        if self.began_at is None:
+        if self.began_at is None and isinstance(given, Heard):
             self.began_at = given.now
         self._spare(given.now)
         if isinstance(given, Ticked):

@@ -1,0 +1,42 @@
+"""Who is registered, and who was removed: rule 5 of `relay.decide`. Pure.
+
+Only the master registers, names and removes, and its client.keys must agree with its table: the file is replaced as a whole,
+the table may be empty, recreated or overwritten by a sync.
+"""
+
+from shared.models import AgentRow
+
+from .fleet import Agent, Fleet, Node, tells_absence
+
+
+def registration(fleet: Fleet, number: int) -> tuple[Node, AgentRow] | None:
+    """The registrar's row of an agent, if it is registered: its row is there, and where client.keys can be read its key under
+    the same name. (A worker that keeps an old name on a reused id syncs it onto the master's row: only the key is right then.)"""
+    for node in fleet.registrars():
+        row = fleet.tables[node.node].rows.get(number)
+        if row is not None and (node.keys_state != "ok" or _key_name(fleet, node, number) == row.name):
+            return node, row
+    return None
+
+
+def _key_name(fleet: Fleet, node: Node, number: int) -> str | None:
+    entry = fleet.tables[node.node].keys.get(number)
+    return None if entry is None or entry.removed else entry.name
+
+
+def is_removed(fleet: Fleet, known: Agent, entry: tuple[Node, AgentRow] | None) -> bool:
+    """Removed is what row and key of every registrar say; or another agent stands under the id (rule 5)."""
+    if entry is not None:
+        row = entry[1]
+        return row.name != known.name or (known.date_add not in (0, row.date_add) and row.date_add != 0)
+    registrars = fleet.registrars()
+    return bool(registrars) and all(
+        tells_absence(node)
+        and known.id not in fleet.tables[node.node].rows and _key_name(fleet, node, known.id) is None
+        for node in registrars
+    )  # fmt: skip
+
+
+def seen_until(fleet: Fleet) -> int:
+    """Unix s up to which the registrars' tables tell: when a removal was seen, by no clock of ours."""
+    return max(node.as_of for node in fleet.registrars()) // 1000
