@@ -128,15 +128,15 @@ def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
     original = fleet.named(row.node_name)
     if original is None or not original.fresh:
         return 0
-    stamped = (row.last_keepalive or 0) * 1000 + claim.node.offset + TIE
-    if row.status == "active" and claim.contact <= stamped:
-        # A sync may stamp a fresh time on an agent that is dead (after a cut link), but only once: it waits for one more.
-        return None if claim.frozen else stamped + models.quiet_after(claim.node.period)
     said = next((other for other in found if other.node is original), None)
     # A stop is copied with the original's time: by which of the two clocks it was written, the row does not say.
     apart = abs(original.offset - claim.node.offset)
     if said is None or claim.contact <= said.contact + _copied_within(fleet, row) + apart:
         return None
+    stamped = (row.last_keepalive or 0) * 1000 + claim.node.offset + TIE
+    if row.status == "active" and claim.contact <= stamped:
+        # A sync may stamp a fresh time on an agent that is dead (after a cut link), but only once: it waits for one more.
+        return None if claim.frozen else stamped + models.quiet_after(claim.node.period)
     return 0 if original.as_of >= claim.contact + apart else claim.contact + apart
 
 

@@ -115,10 +115,6 @@ class Ledger:
         """RAW sequence up to which everything is decided; 0: nothing yet."""
         return int(self._meta().position)
 
-    def is_new(self) -> bool:
-        """Whether nothing was ever decided, skipped or quarantined here."""
-        return self.position() == 0
-
     def last_sequence(self) -> int:
         """The outbox sequence that was given out last; 0: none."""
         return int(self._meta().outbox_sequence)

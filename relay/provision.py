@@ -18,7 +18,6 @@ DAY: Final = 24 * HOUR
 RAW_MESSAGE_BYTES: Final = 768 * 1024  # a part is 512 KiB and its envelope
 
 OVERLAP: Final = 10065
-IN_USE: Final = 10058
 MANY_REPLICAS: Final = 10074
 FIXED: Final = ("storage", "retention", "deny_delete", "deny_purge")
 """What no update changes."""

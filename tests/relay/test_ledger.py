@@ -45,7 +45,7 @@ def agent(number: int, **changes: object) -> Agent:
 
 
 def test_a_new_ledger_stands_before_everything(ledger: Ledger) -> None:
-    assert (ledger.position(), ledger.is_new()) == (0, True)
+    assert ledger.position() == 0
     assert (ledger.last_sequence(), ledger.sent_through(), ledger.outbox_depth(), ledger.outbox(10)) == (0, 0, 0, [])
     assert (list(ledger.agents()), ledger.history(None, 10), ledger.quarantined(10)) == ([], [], [])
 
@@ -55,7 +55,7 @@ def test_a_decision_is_there_after_the_ledger_is_opened_again(url: str) -> None:
     decision = ledgers.stop(desk, 1, T0 + 5)
     desk.ledger.close()
     again = Ledger.open(url)
-    assert (again.position(), again.is_new()) == (2, False)
+    assert again.position() == 2
     assert [out.message for out in again.outbox(100)][-3:] == list(decision.messages)
     assert list(again.agents()) == [desk.fleet.agents[1], desk.fleet.agents[2]]
     again.close()
@@ -77,7 +77,7 @@ def test_a_position_is_taken_once(ledger: Ledger) -> None:
 
 def test_what_is_skipped_is_behind_us(ledger: Ledger) -> None:
     ledger.skip(7)
-    assert (ledger.position(), ledger.is_new()) == (7, False)
+    assert ledger.position() == 7
 
 
 def test_a_quarantined_message_is_kept_with_its_reason_and_behind_us(ledger: Ledger) -> None:
@@ -176,7 +176,7 @@ def test_a_new_ledger_decides_from_what_was_published_last(ledger: Ledger) -> No
     restored = ledger.restore("lab", ledgers.POLICY)
     assert restored.agents == {1: agent(1, status="Disconnected", last_event_id="evt_before"), 2: agent(2)}
     assert restored.counts == {"Disconnected": 1, "Active": 1}
-    assert ledger.is_new()
+    assert ledger.position() == 0
 
 
 # For people ---------------------------------------------------------------------------------------------------------
