@@ -362,11 +362,13 @@ class Connection:
         return message
 
 
-async def _close(client: Client) -> None:
-    if client.is_closed or client._flush_queue is None:  # noqa: SLF001  nobody connected it: nats-py asserts on that
-        return
-    with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
-        await asyncio.wait_for(client.close(), _CLOSE_S)
+async def _close(client: login.SecureClient) -> None:
+    try:
+        if not client.is_closed and client._flush_queue is not None:  # noqa: SLF001  else nobody connected it: nats-py asserts on that
+            with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
+                await asyncio.wait_for(client.close(), _CLOSE_S)
+    finally:
+        client.hang_up()
 
 
 @contextlib.contextmanager

@@ -235,23 +235,29 @@ class OddServer:
     def __init__(self, said: bytes) -> None:
         self._said = said
         self.clients = asyncio.Queue[int]()
+        self._served: set[asyncio.Task[None]] = set()
         self.url = ""
 
     async def __aenter__(self) -> "OddServer":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         await self._server.wait_closed()
+        await asyncio.gather(*self._served)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.clients.put_nowait(1)
+        self._served.add(asyncio.create_task(self._serve(writer)))
+
+    async def _serve(self, writer: asyncio.StreamWriter) -> None:
         writer.write(self._said)
         with contextlib.suppress(ConnectionError):
             await writer.drain()
-            writer.close()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
 
