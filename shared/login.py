@@ -36,7 +36,7 @@ class SecureClient(Client):
     def hang_up(self) -> None:
         """Close the socket, if there is one, whatever state the client is in."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.close()  # type: ignore[no-untyped-call]
             self._transport = None
 
     async def _connect_to_server(self, s: Any) -> None:
