@@ -6,7 +6,7 @@ from typing import Any, Final, TextIO
 from shared import cli, config, subjects
 
 from . import events, ledger
-from .fleet import Agent
+from .decided import Agent
 
 HEADERS: Final = ("ID", "NAME", "STATUS", "WHY", "SINCE", "IP", "LAST KEEPALIVE", "NODE", "WAITS")
 

@@ -24,7 +24,7 @@ from shared.errors import Stop
 
 from . import deliver, events, ledger, publish, reading, seal
 from .books import Books
-from .fleet import Agent
+from .decided import Agent
 
 STEP: Final = 2_000  # messages: how far back the first look for P's first message goes
 MANY: Final = 500  # agents: above it their subjects are not listed but all are read

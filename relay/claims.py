@@ -10,6 +10,7 @@ from typing import Final
 from shared import models
 from shared.models import AgentRow
 
+from .decided import Agent
 from .fleet import Fleet, Node, Table
 
 TIE: Final = 1_000
@@ -92,6 +93,27 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
     # An active row without a node was never written by a remoted, which names itself: a sync met an id that is used anew.
     nameless = [claim for claim in copies if claim.row.node_name in NOBODY and claim.row.status != "active"]
     return Voices(tuple(own + mirrors or nameless), min(filter(None, copies.values()), default=None))
+
+
+def of(fleet: Fleet, node: Node, number: int) -> Claim | None:
+    """What a node's row says of an agent, whether it may speak or not; None where it was never in contact."""
+    row = fleet.tables[node.node].rows.get(number)
+    return None if row is None else _claim(fleet, node, row)
+
+
+def decided_contact(fleet: Fleet, known: Agent) -> int | None:
+    """The contact that was decided on, in Unix ms by the stream's clock."""
+    if known.contact is None or known.witness is None or known.witness not in fleet.nodes:
+        return None
+    return known.contact * 1000 + fleet.nodes[known.witness].offset
+
+
+def reports_to(fleet: Fleet, claim: Claim) -> str:
+    """The display name of the node that the agent reports to."""
+    if not claim.mirror or claim.row.node_name is None or claim.row.node_name in NOBODY:
+        return claim.node.node
+    named = fleet.named(claim.row.node_name)
+    return claim.row.node_name if named is None else named.node
 
 
 def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:

@@ -30,10 +30,11 @@ from typing import Final
 from shared import models
 from shared.models import AgentRow
 
-from . import baseline, claims, events, registry
+from . import asides, baseline, claims, events, ghosts, managers, registry, telling
 from .claims import Claim, Voices
-from .events import Event, Kind, Message, Reason, Status
-from .fleet import Agent, Fleet, Folded, Heard, Hold, HoldKind, Input, Node, Refusal
+from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager
+from .events import Event, Kind, ManagerEvent, Message, Status
+from .fleet import Fleet, Folded, Heard, Input, Node
 
 PERIODS_OF_GRACE: Final = 3
 """A reset is believed after three missed keepalives, as Kubernetes' node controller believes a node gone after four."""
@@ -46,21 +47,6 @@ STATUSES: Final[dict[models.ConnectionStatus, Status]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What one input leads to. The ledger takes it over in one transaction, then the fleet does (`Fleet.settle`)."""
-
-    position: int
-    now: int  # Unix ms, the stream's time
-    agents: tuple[Agent, ...]  # as they are now
-    removed: tuple[int, ...]
-    happened: tuple[Event, ...]
-    messages: tuple[Message, ...]  # in the order in which they are to be published
-    superseded: int
-    refused: Refusal | None
-    settled: bool
-
-
 def decide(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> Decision:
     """The decision on an input that `fleet.fold` has just taken in."""
     touched = sorted(folded.touched | _due(fleet, given.now))
@@ -69,7 +55,7 @@ def decide(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> Decision:
             return _nothing(given, folded, settled=False)
         touched = sorted({number for table in fleet.tables.values() for number in table.rows} | fleet.agents.keys())
     judged = [_judge(fleet, number, given.now, late=folded.late) for number in touched]
-    return _decision(fleet, given, folded, judged, prefix)
+    return _decision(fleet, given, folded, judged, list(managers.judge(fleet, given, folded)), prefix)
 
 
 # Judging one agent --------------------------------------------------------------------------------------------------
@@ -83,29 +69,37 @@ class Judged:
     agent: Agent | None
     events: tuple[Event, ...]
     superseded: bool = False
+    ghost: Ghost | None = None
 
 
 def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
     known, made = fleet.agents.get(number), []
-    entry = registry.registration(fleet, number)
+    entry, ghost = registry.registration(fleet, number), fleet.ghosts.get(number)
     if known is not None and registry.is_removed(fleet, known, entry):
-        made.append(_event(fleet, known, "removed", "removed", "Unknown", registry.seen_until(fleet), late=late))
+        made.append(telling.event(fleet, known, "removed", "removed", "Unknown", registry.seen_until(fleet), late=late))
+        ghost = ghosts.rises(fleet, replace(known, last_event_id=made[-1].event_id), now)
         known = None
     if known is None:
         if entry is None:
-            return Judged(number, None, tuple(made))
+            haunt = asides.haunted(fleet, number, ghost, now, late=late)
+            return Judged(number, None, (*made, *haunt.events), ghost=haunt.ghost)
         known = _registered(fleet, entry, made, late=late)
     elif entry is not None and known.date_add == 0:
         known = replace(known, date_add=entry[1].date_add)
-    return _weigh(fleet, known, now, made, late=late)
+    judged = _weigh(fleet, known, now, made, late=late)
+    if ghost is None or ghost.name == known.name:
+        return judged
+    haunt = asides.haunted(fleet, number, ghost, now, late=late)
+    return replace(judged, events=(*judged.events, *haunt.events), ghost=haunt.ghost)
 
 
 def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: bool) -> Judged:
     voices = claims.voices(fleet, known.id, (known.name, known.date_add))
     claim = claims.owner(voices.claims, fleet.policy.sync_jitter)
     judged = _hear(fleet, known, claim, voices, now, made, late=late)
-    agent = judged.agent
-    if agent is None or agent.hold is not None:
+    agent, more = asides.judge(fleet, judged.agent or known, claim, voices.claims, now, late=late)
+    judged = replace(judged, agent=agent, events=(*judged.events, *more))
+    if agent.hold is not None:
         return judged
     again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, agent, claim, voices.claims))), default=None)
     if again_at is None:
@@ -117,7 +111,7 @@ def _proves_life_at(fleet: Fleet, agent: Agent, claim: Claim | None, found: Sequ
     if agent.status != "Disconnected" and (claim is None or claim.alive):
         return None
     gone = claim.contact if claim is not None and not claim.alive else 0
-    return claims.proves_life_at(found, max(gone, _decided(fleet, agent) or 0), fleet.policy.sync_jitter)
+    return claims.proves_life_at(found, max(gone, claims.decided_contact(fleet, agent) or 0), fleet.policy.sync_jitter)
 
 
 def _hear(fleet: Fleet, known: Agent, claim: Claim | None, voices: Voices, now: int, made: list[Event], *, late: bool) -> Judged:
@@ -175,7 +169,7 @@ def _ripe(fleet: Fleet, hold: Hold, claim: Claim, now: int) -> bool:
 
 def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
     """Rules 2 and 10: whether a claim is older than what was decided. A copy's contact is late by up to a sync."""
-    decided = _decided(fleet, known)
+    decided = claims.decided_contact(fleet, known)
     if decided is None:
         return False
     if claim.alive and known.status == "Disconnected":
@@ -183,15 +177,8 @@ def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
             return claim.contact < decided + fleet.policy.sync_jitter
         # Who said goodbye may be back within the second; who fell silent was last heard of in this very row.
         return claim.contact < decided - claims.TIE if known.reason == "stopped" else claim.contact <= decided
-    copied = claim.mirror or known.manager_node != known.witness or _is_nameless_copy(fleet, known)
+    copied = claim.mirror or known.mirrored or _is_nameless_copy(fleet, known)
     return claim.contact < decided - (fleet.policy.sync_jitter if copied else claims.TIE)
-
-
-def _decided(fleet: Fleet, known: Agent) -> int | None:
-    """The contact that was decided on, in Unix ms by the stream's clock."""
-    if known.contact is None or known.witness is None or known.witness not in fleet.nodes:
-        return None
-    return known.contact * 1000 + fleet.nodes[known.witness].offset
 
 
 def _is_nameless_copy(fleet: Fleet, known: Agent) -> bool:
@@ -237,7 +224,7 @@ def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], made: list[Event], *
         status="Unknown",
         reason="registered",
         since=row.date_add,
-        ip=_address(row.ip),
+        ip=telling.address(row.ip),
         last_keepalive=None,
         manager_node=node.node,
         witness=None,
@@ -247,7 +234,7 @@ def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], made: list[Event], *
     )
     if not fleet.settled:
         return agent
-    made.append(_event(fleet, agent, "registered", "registered", "NeverConnected", agent.date_add, late=late))
+    made.append(telling.event(fleet, agent, "registered", "registered", "NeverConnected", agent.date_add, late=late))
     return replace(agent, status="NeverConnected", last_event_id=made[-1].event_id)
 
 
@@ -256,82 +243,39 @@ def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], made: list[Event], *
 
 def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The baseline's status: what the claim says, without an event."""
-    status, reason = STATUSES[claim.row.status], reason_of(claim, known)
-    return replace(_kept(fleet, known, claim), status=status, reason=reason, since=_moment(claim.row))
+    status, reason = STATUSES[claim.row.status], telling.reason_of(claim, known)
+    kept = replace(_kept(fleet, known, claim), manager_node=claims.reports_to(fleet, claim))
+    return replace(kept, status=status, reason=reason, since=_moment(claim.row))
 
 
 def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
-    """The same status, on the newest claim's facts."""
+    """The same status, on the newest claim's facts. Who lives on another manager than before may have moved (`relay.moves`)."""
+    stays = claim.alive and known.status in ("Active", "Pending")
     return replace(
         known,
-        ip=_address(claim.row.ip) or known.ip,
+        ip=telling.address(claim.row.ip) or known.ip,
         last_keepalive=_last_keepalive(claim),
-        manager_node=_reports_to(fleet, claim),
+        manager_node=known.manager_node if stays else claims.reports_to(fleet, claim),
         witness=claim.node.node,
         contact=claim.seconds,
         hold=None,
+        mirrored=claim.mirror,
     )
 
 
 def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, late: bool) -> Judged:
-    kept, status, row = _kept(fleet, known, claim), STATUSES[claim.row.status], claim.row
+    kept = replace(_kept(fleet, known, claim), manager_node=claims.reports_to(fleet, claim), moving=None, overdue=None)
+    status, row = STATUSES[claim.row.status], claim.row
     kind: Kind = "connected" if status == "Active" else "pending" if status == "Pending" else "disconnected"
-    event = _event(fleet, kept, kind, reason_of(claim, known), status, _moment(row) or claim.seconds, code=row.code, late=late)
+    event = telling.event(
+        fleet, kept, kind, telling.reason_of(claim, known), status, _moment(row) or claim.seconds, code=row.code, late=late
+    )
     agent = replace(kept, status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
     return Judged(known.id, agent, (*made, event))
 
 
-def reason_of(claim: Claim, known: Agent) -> Reason:
-    """Rule 4: why, in a word; for a consumer's rules and for the header `Wazuh-Reason`."""
-    if claim.row.status == "active":
-        return "first_contact" if known.status in ("NeverConnected", "Unknown") else "returned"
-    if claim.row.status == "pending":
-        return "startup"
-    match claim.row.code:
-        case models.CODE_STOPPED:
-            return "stopped"
-        case models.CODE_SILENT:
-            return "silent"
-        case models.CODE_RESET:
-            return "manager_reset"
-        case _:
-            return "unexplained"
-
-
-def _event(
-    fleet: Fleet, agent: Agent, kind: Kind, reason: Reason, current: Status, timestamp: int, *, code: int | None = None, late: bool
-) -> Event:
-    change = (agent.status, current)
-    return Event(
-        kind=kind,
-        reason=reason,
-        agent_id=agent.id,
-        agent_name=agent.name,
-        previous=agent.status,
-        current=current,
-        ip=agent.ip,
-        last_keepalive=agent.last_keepalive,
-        manager_node=agent.manager_node,
-        timestamp=timestamp,
-        event_id=events.event_id(fleet.cluster, agent.identity, kind, change, timestamp, code, agent.last_event_id),
-        late=late,
-    )
-
-
 def _last_keepalive(claim: Claim) -> int | None:
     return claim.seconds if claim.alive else claim.row.last_keepalive
-
-
-def _address(ip: str | None) -> str | None:
-    return None if ip == "any" else ip
-
-
-def _reports_to(fleet: Fleet, claim: Claim) -> str:
-    """The display name of the node that the agent reports to."""
-    if not claim.mirror or claim.row.node_name is None or claim.row.node_name in claims.NOBODY:
-        return claim.node.node
-    named = fleet.named(claim.row.node_name)
-    return claim.row.node_name if named is None else named.node
 
 
 # The whole decision -------------------------------------------------------------------------------------------------
@@ -340,28 +284,44 @@ def _reports_to(fleet: Fleet, claim: Claim) -> str:
 def _due(fleet: Fleet, now: int) -> set[int]:
     through = min(now, fleet.through())
     held = ((number, fleet.agents[number].hold) for number in fleet.holding)
-    return {number for number, hold in held if hold is not None and hold.until <= through}
+    waiting = {number for number, hold in held if hold is not None and hold.until <= through}
+    return waiting | {ghost.id for ghost in fleet.ghosts.values() if ghost.until <= through}
 
 
 def _nothing(given: Input, folded: Folded, *, settled: bool) -> Decision:
     return Decision(given.position, given.now, (), (), (), (), 0, folded.refused, settled)
 
 
-def _decision(fleet: Fleet, given: Input, folded: Folded, judged: Sequence[Judged], prefix: str) -> Decision:
+def _decision(
+    fleet: Fleet,
+    given: Input,
+    folded: Folded,
+    judged: Sequence[Judged],
+    of_managers: Sequence[tuple[Manager, tuple[ManagerEvent, ...]]],
+    prefix: str,
+) -> Decision:
     changed = tuple(j.agent for j in judged if j.agent is not None and j.agent != fleet.agents.get(j.number))
     removed = tuple(j.number for j in judged if j.agent is None and j.number in fleet.agents)
-    happened = tuple(event for j in judged for event in j.events)
+    happened = telling.again(fleet, [event for j in judged for event in j.events])
     summary = _summary(fleet, changed, removed, len(happened))
+    said = tuple(event for _, told in of_managers for event in told)
     return Decision(
         position=given.position,
         now=given.now,
         agents=changed,
         removed=removed,
         happened=happened,
-        messages=_messages(fleet, given, happened, summary, prefix),
+        messages=(
+            *(events.manager_message(prefix, fleet.cluster, event) for event in said),
+            *_messages(fleet, given, happened, summary, prefix),
+        ),
         superseded=sum(j.superseded for j in judged),
         refused=folded.refused,
         settled=True,
+        ghosts=tuple(j.ghost for j in judged if j.ghost is not None and j.ghost != fleet.ghosts.get(j.number)),
+        laid=tuple(j.number for j in judged if j.ghost is None and j.number in fleet.ghosts),
+        managers=tuple(manager for manager, _ in of_managers),
+        of_managers=said,
     )
 
 

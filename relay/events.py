@@ -11,7 +11,8 @@ Rules
    stream deduplicates across subjects.
  * A batch holds the events of one input, at most BATCH_EVENTS of them, so that it stays below NATS's payload limit.
 
-To add a kind: add it to `Kind`, `TOKENS` and (for a status) decide's rule that makes it; README's table is checked by a test.
+To add a kind: add it to `Kind`, `Reason` and `TOKENS`, and make it in a room of its own as `relay.silence` does, which
+`relay.decide` asks; README's table is checked by a test.
 """
 
 import hashlib
@@ -26,11 +27,20 @@ import rfc8785
 from shared import subjects
 
 Status = Literal["Active", "Disconnected", "NeverConnected", "Pending", "Unknown"]
-Kind = Literal["connected", "disconnected", "pending", "registered", "removed"]
+Kind = Literal[
+    "connected", "disconnected", "pending", "registered", "removed",
+    "moved", "overdue", "overdue_cleared", "version_refused", "removed_but_connected",
+]  # fmt: skip
+"""The first five change the status; the others tell what else a consumer should know, previous and current being equal."""
 
-Reason = Literal["first_contact", "returned", "stopped", "silent", "manager_reset", "unexplained", "startup", "registered", "removed"]
+ManagerKind = Literal["manager_restarted", "manager_unreachable", "manager_back", "duplicate_collector", "clock_off"]
+
+Reason = Literal[
+    "first_contact", "returned", "stopped", "silent", "manager_reset", "unexplained", "startup", "registered", "removed", "reregistered",
+    "moved", "keepalive_overdue", "kept_alive", "version_refused", "removed_but_connected",
+]  # fmt: skip
 """Why: status_code 3, 4 and 5 of Wazuh's row say stopped, silent and manager_reset; unexplained where a schema before
-4.6 has no code. An agent that is Active had its first_contact or returned."""
+4.6 has no code. An agent that is Active had its first_contact or returned. reregistered: the name was registered before."""
 
 TOKENS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "connected": ("status", "connected"),
@@ -38,6 +48,11 @@ TOKENS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "pending": ("status",),
     "registered": ("status", "registered"),
     "removed": ("status", "removed"),
+    "moved": ("moved",),
+    "overdue": ("overdue",),
+    "overdue_cleared": ("overdue_cleared",),
+    "version_refused": ("version_refused",),
+    "removed_but_connected": ("removed_but_connected",),
 }
 """The last tokens of the subjects that an event of a kind is published on."""
 
@@ -49,6 +64,7 @@ H_KIND: Final = "Wazuh-Kind"
 H_REASON: Final = "Wazuh-Reason"
 H_CLUSTER: Final = "Wazuh-Cluster"
 H_LATE: Final = "Wazuh-Late"
+H_LEFT: Final = "Wazuh-Left-Manager"
 H_OUTBOX: Final = "Wazuh-Outbox-Sequence"
 H_POSITION: Final = "Wazuh-Raw-Position"
 H_MESSAGE_ID: Final = "Nats-Msg-Id"
@@ -73,6 +89,18 @@ class Event:
     timestamp: int
     event_id: str
     late: bool  # decided from a snapshot that had waited in a spool
+    left: str | None = None  # moved: the manager it was on before
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerEvent:
+    """What is told of a manager. `timestamp` in Unix seconds; `details`: what it is about, by kind (README)."""
+
+    kind: ManagerKind
+    node: str
+    timestamp: int
+    event_id: str
+    details: Mapping[str, int | float | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +151,13 @@ def _interoperable(facts: Sequence[Any]) -> list[Any]:
     return [str(fact) if isinstance(fact, int) and abs(fact) >= 2**53 else fact for fact in facts]
 
 
+def manager_event_id(cluster: str, node: str, kind: ManagerKind, timestamp: int, previous_id: str) -> str:
+    """`evt_{node}_{t}_{kind}_{h}`, made of facts alone, as an agent event's."""
+    facts = [1, cluster, node, kind, timestamp, previous_id]
+    digest = hashlib.sha256(rfc8785.dumps(_interoperable(facts))).hexdigest()[:16]
+    return f"evt_{percent(node)}_{timestamp}_{kind}_{digest}"
+
+
 def body(event: Event) -> dict[str, Any]:
     """The ten keys of the seed's AgentStatusEvent, not yet signed."""
     return {
@@ -151,6 +186,25 @@ def messages(prefix: str, cluster: str, event: Event) -> list[Message]:
     return [
         Message(subjects.agent(prefix, event.agent_id, token), f"{event.event_id}:{token}", packed, headers) for token in TOKENS[event.kind]
     ]
+
+
+def manager_message(prefix: str, cluster: str, event: ManagerEvent) -> Message:
+    """The message of one manager event."""
+    fields = {
+        "event_id": event.event_id,
+        "event_type": event.kind,
+        "manager_node": event.node,
+        "timestamp": utc(event.timestamp),
+        "details": dict(event.details),
+    }
+    headers = {
+        **_cloudevent(cluster, event.node, event.event_id, f"manager.{event.kind}", utc(event.timestamp)),
+        "ce-subject": percent(event.node),
+        H_KIND: event.kind,
+        H_CLUSTER: percent(cluster),
+        H_SCHEMA: SCHEMA_VERSION,
+    }
+    return Message(subjects.manager_events(prefix), event.event_id, canonical(fields), headers)
 
 
 def batches(prefix: str, cluster: str, node: str, position: int, now: int, happened: Sequence[Event], summary: Summary) -> list[Message]:
@@ -197,7 +251,11 @@ def _headers(cluster: str, event: Event) -> dict[str, str]:
         H_CLUSTER: percent(cluster),
         H_SCHEMA: SCHEMA_VERSION,
     }
-    return {**headers, H_LATE: "true"} if event.late else headers
+    if event.late:
+        headers[H_LATE] = "true"
+    if event.left is not None:
+        headers[H_LEFT] = percent(event.left)
+    return headers
 
 
 def _cloudevent(cluster: str, node: str, identity: str, kind: str, time: str) -> dict[str, str]:

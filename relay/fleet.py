@@ -16,20 +16,24 @@ The view of a node is folded from its raw snapshots exactly as its collector mad
 `fold` keeps the books and says which agents were touched; `decide` judges them; `settle` takes over what it judged.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from operator import itemgetter
+from typing import Final
 
 from shared import models, wire
 from shared.models import AgentRow, KeyEntry
 
-from .events import Reason, Status
+from . import doubts
+from .decided import Agent, Decision, Ghost, Manager, Refusal
+from .events import Status
 
 OFFSET_WINDOW: Final = 600_000  # ms: long enough to meet a quick delivery, short enough to follow a stepped clock
 
-HoldKind = Literal["reset", "pending", "unexplained", "regressed", "again"]
-Refusal = Literal["repeat", "duplicate_collector"]
+MISSED: Final = 3
+"""Keepalives that may be missed before a silence is told; as many as make BGP give up a peer (RFC 4271, 4.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class Node:
     quiet_at: int  # the node's clock when `quiet` was taken; 0 never
     whole: bool  # has sent a full, so that absence means something
     proved: bool  # our copy is the collector's: the digests agree
+    doubted: bool  # it lost most of its agents, and client.keys did not: broken until proved otherwise (rule 6)
     spared_until: int  # stream time until which it is fresh in any case
     fresh: bool
 
@@ -101,39 +106,17 @@ class Table:
     keys: dict[int, KeyEntry] = field(default_factory=dict)
     quiet: dict[int, int] = field(default_factory=dict)
     digest: int = 0
+    silences: list[tuple[int, int]] = field(default_factory=list)  # (last_keepalive, id) of `quiet`, in order
 
+    def listen(self, quiet: dict[int, int]) -> None:
+        """Take over who is quiet."""
+        self.quiet = quiet
+        self.silences = sorted((moment, number) for number, moment in quiet.items())
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A change that waits."""
-
-    kind: HoldKind
-    since: int  # Unix s by Wazuh's record: when what waits happened; the same thing waits only once
-    until: int  # Unix ms by the stream's clock
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """What is decided of one agent."""
-
-    id: int
-    name: str
-    date_add: int
-    status: Status
-    reason: Reason
-    since: int  # Unix s: when it became so
-    ip: str | None
-    last_keepalive: int | None  # Unix s by the witness's clock
-    manager_node: str  # where it reports
-    witness: str | None  # the node whose row said so
-    contact: int | None  # Unix s by the witness's clock: the newest contact that was decided on
-    last_event_id: str
-    hold: Hold | None
-
-    @property
-    def identity(self) -> tuple[int, str, int]:
-        """An id alone is no identity: Wazuh reuses ids (rule 5)."""
-        return (self.id, self.name, self.date_add)
+    def silent(self, after: int, through: int) -> list[int]:
+        """The quiet ids whose last keepalive (Unix s) is in (after, through]."""
+        begin, end = (bisect_right(self.silences, moment, key=itemgetter(0)) for moment in (after, through))
+        return [number for _, number in self.silences[begin:end]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +137,8 @@ class Fleet:
     nodes: dict[str, Node] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     agents: dict[int, Agent] = field(default_factory=dict)
+    ghosts: dict[int, Ghost] = field(default_factory=dict)
+    managers: dict[str, Manager] = field(default_factory=dict)
     holding: set[int] = field(default_factory=set)
     counts: Counter[Status] = field(default_factory=Counter)
     began_at: int | None = None  # stream time of the first snapshot
@@ -165,13 +150,17 @@ class Fleet:
         for agent in agents:
             self._put(agent)
 
-    def settle(self, changed: Iterable[Agent], removed: Iterable[int], settled: bool) -> None:
+    def settle(self, judged: Decision) -> None:
         """Take over what decide judged."""
-        for number in removed:
+        for number in judged.removed:
             self._drop(number)
-        for agent in changed:
+        for agent in judged.agents:
             self._put(agent)
-        self.settled = settled
+        for number in judged.laid:
+            self.ghosts.pop(number, None)
+        self.ghosts |= {ghost.id: ghost for ghost in judged.ghosts}
+        self.managers |= {manager.node: manager for manager in judged.managers}
+        self.settled = judged.settled
 
     def _put(self, agent: Agent) -> None:
         self._drop(agent.id)
@@ -191,20 +180,39 @@ class Fleet:
         if self.began_at is None and isinstance(given, Heard):
             self.began_at = given.now
         self._spare(given.now)
+        lines = self._overdue_lines()
         if isinstance(given, Ticked):
-            return Folded(frozenset(self._freshen(given.now)))
+            return Folded(frozenset(self._freshen(given.now) | self._fell_silent(lines)))
         known = self.nodes.get(given.snapshot.node)
         refusal = order(known, given.snapshot)
         if refusal is not None:
-            return Folded(frozenset(self._freshen(given.now)), refused=refusal)
+            return Folded(frozenset(self._freshen(given.now) | self._fell_silent(lines)), refused=refusal)
+        touched, node = self._take(known, given)
+        touched |= self._freshen(given.now) | self._fell_silent(lines)
+        return Folded(frozenset(touched), late=given.now - (given.snapshot.taken_at + node.offset) > self.policy.node_stale)
+
+    def _take(self, known: Node | None, given: Heard) -> tuple[set[int], Node]:
         table = self.tables.setdefault(given.snapshot.node, Table())
-        touched = absorb(table, given.snapshot)
-        node = heard(known, given, proved=table.digest == given.snapshot.digest)
-        self.nodes[node.node] = node
+        said = doubts.believed(known is not None and known.doubted, table, given.snapshot)
+        touched = absorb(table, said)
+        node = heard(known, replace(given, snapshot=said), proved=table.digest == given.snapshot.digest)
+        node = self.nodes[node.node] = replace(node, doubted=said is not given.snapshot)
         if tells_absence(node) and not (known is not None and tells_absence(known)):
             touched |= self.agents.keys() - table.rows.keys()  # what left while that proved nothing is proved now
-        touched |= self._freshen(given.now)
-        return Folded(frozenset(touched), late=given.now - (given.snapshot.taken_at + node.offset) > self.policy.node_stale)
+        return touched, node
+
+    def _overdue_lines(self) -> dict[str, int]:
+        """For each fresh node the last keepalive (Unix s by its clock) up to which a silence is overdue (rule 9)."""
+        through = self.through()
+        return {node.node: (through - node.offset - patience(node)) // 1000 for node in self.nodes.values() if node.fresh}
+
+    def _fell_silent(self, before: dict[str, int]) -> set[int]:
+        """The agents whose silence became overdue since `before`."""
+        return {
+            number
+            for node, line in self._overdue_lines().items()
+            for number in self.tables[node].silent(before.get(node, 0), line)
+        }  # fmt: skip
 
     def _spare(self, now: int) -> None:
         """The relay ticks every second: a stream without anything for half of `node_stale` was not there."""
@@ -249,6 +257,11 @@ def order(known: Node | None, snapshot: wire.Snapshot) -> Refusal | None:
     return "repeat" if snapshot.seq <= known.seq else None
 
 
+def patience(node: Node) -> int:
+    """Milliseconds of silence that are overdue: three missed keepalives, and by how much the collector itself was late."""
+    return MISSED * (node.period or models.UNKNOWN_PERIOD) + node.late
+
+
 def tells_absence(node: Node) -> bool:
     """Whether an agent that is in neither table nor client.keys is known not to be there."""
     return node.whole and node.proved and node.keys_state == "ok"
@@ -260,7 +273,7 @@ def absorb(table: Table, snapshot: wire.Snapshot) -> set[int]:
     if snapshot.quiet is not None:
         quiet = dict(snapshot.quiet)
         touched |= {number for number, _ in table.quiet.items() ^ quiet.items()}
-        table.quiet = quiet
+        table.listen(quiet)
     return touched
 
 
@@ -323,6 +336,7 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         quiet_at=s.taken_at if s.quiet is not None and readable else (known.quiet_at if known else 0),
         whole=whole,
         proved=proved,
+        doubted=False,
         spared_until=known.spared_until if known else 0,
         fresh=known.fresh if known else False,
     )

@@ -29,9 +29,9 @@ from shared.errors import ConfigError, Quarantine
 
 from . import fleet, migrations, stored
 from .database import Database, Prepared, execute
-from .decide import Decision
-from .fleet import Agent, Fleet, Node
-from .schema import AGENTS, HISTORY, META, NODES, OUTBOX, QUARANTINE, QUIET, SNAPSHOTS
+from .decided import Agent, Decision
+from .fleet import Fleet, Node
+from .schema import AGENTS, GHOSTS, HISTORY, MANAGERS, META, NODES, OUTBOX, QUARANTINE, QUIET, SNAPSHOTS
 from .stored import Kept, Outgoing, Past, Quarantined
 
 __all__ = ["Kept", "Ledger", "Outgoing", "Past", "Pruned", "Quarantined"]
@@ -80,6 +80,9 @@ class Ledger:
         self._upsert_nodes = _whole_rows(database, database.upsert(NODES))
         self._upsert_quiet = _whole_rows(database, database.upsert(QUIET))
         self._upsert_agents = _whole_rows(database, database.upsert(AGENTS))
+        self._upsert_ghosts = _whole_rows(database, database.upsert(GHOSTS))
+        self._delete_ghosts = database.prepare(delete(GHOSTS).where(GHOSTS.c.agent_id == bindparam("agent_id")), ["agent_id"])
+        self._upsert_managers = _whole_rows(database, database.upsert(MANAGERS))
         self._delete_agents = database.prepare(delete(AGENTS).where(AGENTS.c.agent_id == bindparam("agent_id")), ["agent_id"])
         self._insert_snapshots = _whole_rows(database, insert(SNAPSHOTS))
         self._insert_history = database.prepare(insert(HISTORY), HISTORY.c.keys()[1:])  # but its number, which counts by itself
@@ -145,6 +148,8 @@ class Ledger:
                 restored.nodes[seen.node.node] = seen.node
                 restored.tables[seen.node.node] = _table(connection, seen)
             restored.adopt(map(stored.agent_of, connection.execute(select(AGENTS))))
+            restored.ghosts = {ghost.id: ghost for ghost in map(stored.ghost_of, connection.execute(select(GHOSTS)))}
+            restored.managers = {manager.node: manager for manager in map(stored.manager_of, connection.execute(select(MANAGERS)))}
         return restored
 
     def record(self, decision: Decision, view: Fleet, kept: Kept | None, *, muted: bool = False) -> None:
@@ -168,6 +173,9 @@ class Ledger:
                 self._record_view(connection, view, kept if decision.refused is None else None)
                 execute(connection, self._delete_agents, ((number,) for number in decision.removed))
                 execute(connection, self._upsert_agents, map(stored.agent_row, decision.agents))
+                execute(connection, self._delete_ghosts, ((number,) for number in decision.laid))
+                execute(connection, self._upsert_ghosts, map(stored.ghost_row, decision.ghosts))
+                execute(connection, self._upsert_managers, map(stored.manager_row, decision.managers))
                 execute(connection, self._insert_history, stored.history_rows(decision, muted=muted))
                 first = meta.outbox_sequence - len(messages) + 1
                 sent = max(0, meta.sent_through + 1 - first)
@@ -339,7 +347,7 @@ def _table(connection: Connection, seen: _Seen) -> fleet.Table:
     payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
     for (payload,) in connection.execute(payloads):
         fleet.absorb(table, wire.decode(bytes(payload)))
-    table.quiet = dict(seen.quiet)
+    table.listen(dict(seen.quiet))
     return table
 
 

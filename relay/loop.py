@@ -8,22 +8,23 @@ Rules
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from shared import clock, crashpoints, health, jetstream, jsapi, logs, sealing, subjects, telemetry, wire
-from shared.backoff import Backoff
 from shared.errors import Quarantine, Transient, WazuhJetstreamError
+from shared.guard import Guard, Words
 
-from . import admit, decide, ledger
+from . import admit, ledger
 from .books import Books
+from .decided import Decision
 from .deliver import Cursor
 from .mind import Mind, Step
 
 LOGGER: Final = logging.getLogger("relay.loop")
 
 TICK_TIMEOUT: Final = 5.0  # seconds
+RAW: Final = Words("stream", "raw_unread", "RAW cannot be read, it is tried again", "raw_back", "RAW can be read again")
 BEHIND_S: Final = 30.0  # above it the relay is not ready: what it says is old
 
 
@@ -49,7 +50,7 @@ class Ticker:
 
 
 class Loop:
-    """Decides until `stop` is set. `decided(position, now)` is told of each input that made messages."""
+    """Decides until `stop` is set. `guard` is RAW's; `decided(position, now)` is told of each input that made messages."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Loop:
         book: ledger.Ledger,
         mind: Mind,
         ticker: Ticker,
+        guard: Guard,
         tick_interval: float,
         decided: Callable[[int, int], None],
         metrics: telemetry.Telemetry,
@@ -69,36 +71,31 @@ class Loop:
         self._ledger = book
         self._mind = mind
         self._ticker = ticker
+        self._guard = guard
         self._tick_interval = tick_interval
         self._decided = decided
         self._metrics = metrics
         self._readiness = readiness
         self._clock = watch
-        self._backoff = Backoff(jitter=random.random)
         self._settled = mind.fleet.settled
-        self._lost = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Decide until `stop` is set; what was recorded by then is acked. Raises Stop where the stream contradicts the ledger."""
         while not stop.is_set():
             try:
-                delivered = await _unless(stop, self._cursor.next(self._tick_interval))
-                self._found(None)
-                if not delivered and not stop.is_set():
-                    await self._ticker.tick()
+                delivered = await _unless(stop, self._read())
             except Transient as error:
-                self._found(error)
-                await asyncio.sleep(self._backoff.next())
+                self._guard.failed(error)
             else:
                 await self._take_all(delivered, stop)
 
-    def _found(self, error: Transient | None) -> None:
-        self._readiness.set("stream", error is None, "" if error is None else str(error))
-        if error is None:
-            self._backoff.reset()
-        elif not self._lost:
-            logs.log(LOGGER, "warning", "raw_unread", f"RAW cannot be read, it is tried again: {error}")
-        self._lost = error is not None
+    async def _read(self) -> list[jsapi.Delivered]:
+        await self._guard.wait()
+        delivered = await self._cursor.next(self._tick_interval)
+        if not delivered:
+            await self._ticker.tick()
+        self._guard.succeeded()
+        return delivered
 
     async def _take_all(self, delivered: list[jsapi.Delivered], stop: asyncio.Event) -> None:
         done: jsapi.Delivered | None = None
@@ -163,7 +160,7 @@ class Loop:
         if not step.muted:
             self._tell_events(decision)
 
-    def _tell_events(self, decision: decide.Decision) -> None:
+    def _tell_events(self, decision: Decision) -> None:
         for event in decision.happened:
             self._metrics.count("wazuh_jetstream_relay_events_total", kind=event.kind, reason=event.reason)
         if decision.messages:

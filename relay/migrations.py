@@ -68,6 +68,25 @@ STEPS: Final[tuple[Step, ...]] = (
                 sentence TEXT NOT NULL, headers TEXT NOT NULL, payload {blob} NOT NULL)""",
         ),
     ),
+    Step(
+        2,
+        "moves, silences, ghosts and managers",
+        (
+            "ALTER TABLE agents ADD COLUMN mirrored BOOLEAN NOT NULL DEFAULT FALSE",
+            "ALTER TABLE agents ADD COLUMN moving_node TEXT",
+            "ALTER TABLE agents ADD COLUMN moving_since {big}",
+            "ALTER TABLE agents ADD COLUMN moving_at {big}",
+            "ALTER TABLE agents ADD COLUMN overdue {big}",
+            "ALTER TABLE agents ADD COLUMN refused BOOLEAN NOT NULL DEFAULT FALSE",
+            "ALTER TABLE history ADD COLUMN left_manager TEXT",
+            """CREATE TABLE ghosts (
+                agent_id {big} NOT NULL PRIMARY KEY, name TEXT NOT NULL, date_add {big} NOT NULL, since {big} NOT NULL,
+                until {big} NOT NULL, last_event_id TEXT NOT NULL, told BOOLEAN NOT NULL)""",
+            """CREATE TABLE managers (
+                node TEXT NOT NULL PRIMARY KEY, reset_at {big} NOT NULL, unreachable BOOLEAN NOT NULL, clock_off BOOLEAN NOT NULL,
+                twin_at {big} NOT NULL, last_event_id TEXT NOT NULL)""",
+        ),
+    ),
 )
 
 

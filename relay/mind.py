@@ -13,8 +13,8 @@ from shared import clock, telemetry
 
 from . import catchup, decide, ledger
 from .admit import Admitted, Gate, Raw
-from .decide import Decision
-from .fleet import Agent, Fleet, Folded, Heard, Policy
+from .decided import Agent, Decision
+from .fleet import Fleet, Folded, Heard, Policy
 from .stored import Kept
 
 
@@ -74,7 +74,7 @@ class Mind:
         began = self._clock.monotonic()
         self._ledger.record(step.decision, self.fleet, step.kept, muted=step.muted)
         self._metrics.observe("wazuh_jetstream_relay_record_seconds", self._clock.monotonic() - began)
-        self.fleet.settle(step.decision.agents, step.decision.removed, step.decision.settled)
+        self.fleet.settle(step.decision)
         self._anew = False
 
     def forget(self) -> None:

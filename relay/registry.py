@@ -6,7 +6,8 @@ the table may be empty, recreated or overwritten by a sync.
 
 from shared.models import AgentRow
 
-from .fleet import Agent, Fleet, Node, tells_absence
+from .decided import Agent
+from .fleet import Fleet, Node, tells_absence
 
 
 def registration(fleet: Fleet, number: int) -> tuple[Node, AgentRow] | None:
@@ -29,12 +30,19 @@ def is_removed(fleet: Fleet, known: Agent, entry: tuple[Node, AgentRow] | None) 
     if entry is not None:
         row = entry[1]
         return row.name != known.name or (known.date_add not in (0, row.date_add) and row.date_add != 0)
+    return is_absent(fleet, known.id)
+
+
+def is_absent(fleet: Fleet, number: int, name: str | None = None) -> bool:
+    """Whether every registrar is known to hold neither a row nor a key of an id; with `name`, none of that name."""
     registrars = fleet.registrars()
-    return bool(registrars) and all(
-        tells_absence(node)
-        and known.id not in fleet.tables[node.node].rows and _key_name(fleet, node, known.id) is None
-        for node in registrars
-    )  # fmt: skip
+    return bool(registrars) and all(tells_absence(node) and not _holds(fleet, node, number, name) for node in registrars)
+
+
+def _holds(fleet: Fleet, node: Node, number: int, name: str | None) -> bool:
+    row, key = fleet.tables[node.node].rows.get(number), _key_name(fleet, node, number)
+    held = {None if row is None else row.name, key} - {None}
+    return bool(held) if name is None else name in held
 
 
 def seen_until(fleet: Fleet) -> int:

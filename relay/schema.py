@@ -80,6 +80,35 @@ AGENTS: Final = Table(
     Column("hold_kind", Text),
     Column("hold_since", _BIG),
     Column("hold_until", _BIG),
+    Column("mirrored", Boolean, nullable=False),
+    Column("moving_node", Text),
+    Column("moving_since", _BIG),
+    Column("moving_at", _BIG),  # Unix seconds
+    Column("overdue", _BIG),  # Unix seconds
+    Column("refused", Boolean, nullable=False),
+)
+
+GHOSTS: Final = Table(
+    "ghosts",
+    METADATA,
+    Column("agent_id", _BIG, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("date_add", _BIG, nullable=False),  # Unix seconds
+    Column("since", _BIG, nullable=False),
+    Column("until", _BIG, nullable=False),
+    Column("last_event_id", Text, nullable=False),
+    Column("told", Boolean, nullable=False),
+)
+
+MANAGERS: Final = Table(
+    "managers",
+    METADATA,
+    Column("node", Text, primary_key=True),
+    Column("reset_at", _BIG, nullable=False),  # Unix seconds
+    Column("unreachable", Boolean, nullable=False),
+    Column("clock_off", Boolean, nullable=False),
+    Column("twin_at", _BIG, nullable=False),
+    Column("last_event_id", Text, nullable=False),
 )
 
 HISTORY: Final = Table(
@@ -101,6 +130,7 @@ HISTORY: Final = Table(
     Column("timestamp", _BIG, nullable=False),  # Unix seconds
     Column("event_id", Text, nullable=False),
     Column("late", Boolean, nullable=False),
+    Column("left_manager", Text),
     Index("history_agent_id", "agent_id", "number"),
 )
 

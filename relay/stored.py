@@ -18,9 +18,9 @@ import msgpack
 
 from shared import wire
 
-from .decide import Decision
+from .decided import Agent, Decision, Ghost, Hold, Manager, Move
 from .events import Event, Message
-from .fleet import Agent, Hold, Node, Table
+from .fleet import Node, Table
 
 MAX_INT: Final = 2**63 - 1
 
@@ -113,7 +113,7 @@ def headers_of(text: str) -> dict[str, str]:
 
 def agent_row(agent: Agent) -> Row:
     """A row of `agents`. A hold until a time that 64 bits cannot say lasts until the last that they can."""
-    hold = agent.hold
+    hold, move = agent.hold, agent.moving
     return (
         agent.id,
         plain(agent.name),
@@ -128,14 +128,17 @@ def agent_row(agent: Agent) -> Row:
         agent.contact,
         agent.last_event_id,
         *((None, None, None) if hold is None else (hold.kind, hold.since, min(hold.until, MAX_INT))),
+        agent.mirrored,
+        *((None, None, None) if move is None else (plain(move.node), move.since, move.at)),
+        agent.overdue,
+        agent.refused,
     )
 
 
 def agent_of(row: Sequence[Any]) -> Agent:
     """The agent that `agent_row` wrote."""
-    number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id, kind, held, until = (
-        row
-    )
+    number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id = row[:12]
+    kind, held, until, mirrored, moving_node, moving_since, moving_at, overdue, refused = row[12:]
     return Agent(
         id=number,
         name=original(name),
@@ -150,7 +153,39 @@ def agent_of(row: Sequence[Any]) -> Agent:
         contact=contact,
         last_event_id=last_event_id,
         hold=None if kind is None else Hold(kind, held, until),
+        mirrored=bool(mirrored),
+        moving=None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
+        overdue=overdue,
+        refused=bool(refused),
     )
+
+
+# Ghosts and managers ------------------------------------------------------------------------------------------------
+
+
+def ghost_row(ghost: Ghost) -> Row:
+    """A row of `ghosts`."""
+    until = min(ghost.until, MAX_INT)
+    return (ghost.id, plain(ghost.name), ghost.date_add, ghost.since, until, ghost.last_event_id, ghost.told)
+
+
+def ghost_of(row: Sequence[Any]) -> Ghost:
+    """The ghost that `ghost_row` wrote."""
+    number, name, date_add, since, until, last_event_id, told = row
+    return Ghost(number, original(name), date_add, since, until, last_event_id, bool(told))
+
+
+def manager_row(manager: Manager) -> Row:
+    """A row of `managers`."""
+    return (
+        plain(manager.node), manager.reset_at, manager.unreachable, manager.clock_off, manager.twin_at, manager.last_event_id,
+    )  # fmt: skip
+
+
+def manager_of(row: Sequence[Any]) -> Manager:
+    """The manager that `manager_row` wrote."""
+    node, reset_at, unreachable, clock_off, twin_at, last_event_id = row
+    return Manager(original(node), reset_at, bool(unreachable), bool(clock_off), twin_at, last_event_id)
 
 
 # Nodes --------------------------------------------------------------------------------------------------------------
@@ -237,12 +272,14 @@ def history_rows(decision: Decision, *, muted: bool) -> Iterator[Row]:
             event.timestamp,
             event.event_id,
             event.late,
+            plain(event.left),
         )
 
 
 def past_of(row: Sequence[Any]) -> Past:
     """The event that a row of `history`, with its number, tells of."""
-    (_, position, now, muted, kind, reason, number, name, previous, current, ip, last_keepalive, node, timestamp, event_id, late) = row
+    (_, position, now, muted, kind, reason, number, name, previous, current, ip, last_keepalive, node, timestamp, event_id) = row[:15]
+    late, left = row[15:]
     event = Event(
         kind=kind,
         reason=reason,
@@ -256,6 +293,7 @@ def past_of(row: Sequence[Any]) -> Past:
         timestamp=timestamp,
         event_id=event_id,
         late=bool(late),
+        left=original(left),
     )
     return Past(position, now, bool(muted), event)
 

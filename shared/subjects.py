@@ -7,6 +7,7 @@
     wazuh.agent.{id}.status             every change of an agent's status  stream WAZUH_EVENTS
     wazuh.agent.{id}.{kind}             the same change under its kind     stream WAZUH_EVENTS
     wazuh.security.agent_events         batches                            stream WAZUH_EVENTS
+    wazuh.security.manager_events       what befalls a manager             stream WAZUH_EVENTS
     wazuh.manager.{node}.heartbeat      health of a node                   stream WAZUH_HEARTBEATS
 
 Node names may hold anything; a subject's token may not hold `.`, `*`, `>` or white space. They are percent-encoded
@@ -86,6 +87,11 @@ def agent(prefix: str, number: int, token: str) -> str:
 def agent_events(prefix: str) -> str:
     """Where batches go."""
     return f"{prefix}.security.agent_events"
+
+
+def manager_events(prefix: str) -> str:
+    """Where events of managers go."""
+    return f"{prefix}.security.manager_events"
 
 
 def heartbeat(prefix: str, node: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from relay import decide, fleet
+from relay.decided import Decision
 from relay.events import Event
 from relay.fleet import Fleet, Heard, Policy, Ticked
 from shared import models, wire
@@ -91,9 +92,7 @@ class Lab:
         self.speakers[name] = Speaker(name, node_type, **more)  # type: ignore[arg-type]
         return self.speakers[name]
 
-    def full(
-        self, name: str, rows: Iterable[AgentRow], now: int, *, keys: Iterable[KeyEntry] | None = None, **changes: object
-    ) -> decide.Decision:
+    def full(self, name: str, rows: Iterable[AgentRow], now: int, *, keys: Iterable[KeyEntry] | None = None, **changes: object) -> Decision:
         speaker = self.speakers[name]
         speaker.rows = {r.id: r for r in rows}
         speaker.keys = {k.id: k for k in (keys if keys is not None else (key(r) for r in speaker.rows.values()))}
@@ -108,7 +107,7 @@ class Lab:
         new_keys: Iterable[KeyEntry] = (),
         gone_keys: Iterable[int] = (),
         **changes: object,
-    ) -> decide.Decision:
+    ) -> Decision:
         speaker = self.speakers[name]
         for number in gone:
             speaker.rows.pop(number, None)
@@ -120,22 +119,22 @@ class Lab:
         said = speaker.snapshot("delta", now, rows=rows, gone=tuple(gone), keys=tuple(new_keys), keys_gone=tuple(gone_keys), **changes)
         return self.hear(said, now)
 
-    def beat(self, name: str, now: int, quiet: Mapping[int, int] | None = None, **changes: object) -> decide.Decision:
+    def beat(self, name: str, now: int, quiet: Mapping[int, int] | None = None, **changes: object) -> Decision:
         listed = None if quiet is None else tuple(quiet.items())
         return self.hear(self.speakers[name].snapshot("beat", now, quiet=listed, **changes), now)
 
-    def hear(self, snapshot: wire.Snapshot, now: int) -> decide.Decision:
+    def hear(self, snapshot: wire.Snapshot, now: int) -> Decision:
         self.position += 1
         return self.step(Heard(self.position, now * 1000, snapshot.taken_at, snapshot))
 
-    def tick(self, now: int) -> decide.Decision:
+    def tick(self, now: int) -> Decision:
         self.position += 1
         return self.step(Ticked(self.position, now * 1000))
 
-    def step(self, given: fleet.Input) -> decide.Decision:
+    def step(self, given: fleet.Input) -> Decision:
         self.log.append(given)
         decision = decide.decide(self.fleet, given, self.fleet.fold(given), "wazuh")
-        self.fleet.settle(decision.agents, decision.removed, decision.settled)
+        self.fleet.settle(decision)
         self.events += decision.happened
         return decision
 
@@ -160,6 +159,6 @@ def key(of: AgentRow, *, removed: bool = False) -> KeyEntry:
     return KeyEntry(of.id, of.name, "any", removed)
 
 
-def said(decision: decide.Decision) -> list[tuple[int, str, str]]:
+def said(decision: Decision) -> list[tuple[int, str, str]]:
     """(agent, kind, reason) of each event."""
     return [(e.agent_id, e.kind, e.reason) for e in decision.happened]

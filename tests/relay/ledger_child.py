@@ -12,5 +12,5 @@ for position in count(ledger.position() + 1):
     given = ledgers.flip(position)
     decision = ledgers.judged(view, given)
     ledger.record(decision, view, ledgers.kept(given))
-    view.settle(decision.agents, decision.removed, decision.settled)
+    view.settle(decision)
     print(position, flush=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from relay import decide, fleet
+from relay.decided import Decision
 from relay.fleet import Fleet, Heard, Input
 from relay.ledger import Kept, Ledger
 from shared import wire
@@ -33,14 +34,14 @@ class Desk(Lab):
         self.ledger = ledger
         self.muted = False
 
-    def step(self, given: Input) -> decide.Decision:
+    def step(self, given: Input) -> Decision:
         decision = judged(self.fleet, given)
         self.ledger.record(decision, self.fleet, kept(given), muted=self.muted)
-        self.fleet.settle(decision.agents, decision.removed, decision.settled)
+        self.fleet.settle(decision)
         return decision
 
 
-def judged(view: Fleet, given: Input) -> decide.Decision:
+def judged(view: Fleet, given: Input) -> Decision:
     """The decision on an input, not settled yet."""
     return decide.decide(view, given, view.fold(given), "wazuh")
 
@@ -53,7 +54,7 @@ def settled(ledger: Ledger, agents: int = 2) -> Desk:
     return desk
 
 
-def stop(desk: Desk, number: int, now: int) -> decide.Decision:
+def stop(desk: Desk, number: int, now: int) -> Decision:
     """An agent says goodbye: one event, three messages."""
     return desk.delta("m", lab.row(number, "disconnected", now - 1, code=3, dt=now), now=now)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay import catchup, events, seal
 from relay.catchup import published, taken_over
-from relay.fleet import Agent, Hold
+from relay.decided import Agent, Hold
 from shared import sealing
 from tests.relay.test_seal import EVENT
 

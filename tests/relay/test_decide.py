@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from relay import decide
+from relay.decided import Decision
 from relay.fleet import Heard, Policy
 from shared import wire
 from shared.models import AgentRow
 from tests.relay.lab import T0, Lab, key, row, said
 
 OWN = "m"  # a master's own node_name in its rows
+
+
+def told(lab: Lab) -> list[tuple[int, str, str]]:
+    return [(e.agent_id, e.kind, e.reason) for e in lab.events]
 
 
 def standalone(*rows: AgentRow) -> Lab:
@@ -200,7 +204,7 @@ def test_move_between_workers_makes_no_outage_when_the_old_node_sweeps_half_an_h
         lab.beats(now, {"w1": {1: T0 + 4}})
     lab.delta("w1", row(1, "disconnected", T0 + 4, code=4, dt=T0 + 1800, node="w1", added=0), now=T0 + 1800)
     lab.beats(T0 + 1900, {"w1": {}})
-    assert lab.events == []
+    assert told(lab) == [(1, "moved", "moved")]
     assert (lab.status(1), lab.fleet.agents[1].manager_node) == ("Active", "w2")
 
 
@@ -218,7 +222,7 @@ def test_move_from_worker_to_master_and_a_late_sweep_make_no_event() -> None:
     for now in range(T0 + 65, T0 + 900, 20):
         lab.beats(now, {"w1": {1: T0 + 45}})
     lab.delta("w1", row(1, "disconnected", T0 + 45, code=4, dt=T0 + 900, node="w1", added=0), now=T0 + 900)
-    assert lab.events == []
+    assert told(lab) == [(1, "moved", "moved")]
     assert lab.fleet.agents[1].manager_node == "m"
 
 
@@ -229,7 +233,7 @@ def test_move_from_master_to_worker_makes_no_event_whatever_the_master_row_says_
     lab.delta("m", row(2, "pending", T0 - 5, node=OWN), now=T0 + 33)  # a startup synced as a status
     lab.delta("m", row(2, "active", T0 + 30, node="w1"), now=T0 + 43)
     lab.beats(T0 + 120)
-    assert lab.events == []
+    assert told(lab) == [(2, "moved", "moved")]
     assert lab.fleet.agents[2].manager_node == "w1"
 
 
@@ -297,7 +301,7 @@ def test_the_masters_own_word_counts_before_it_names_itself() -> None:
     lab.delta("m", row(1, "pending", T0 + 41, node="w1"), now=T0 + 41)
     lab.delta("m", row(1, "disconnected", T0 + 41, code=3, dt=T0 + 45, node="w1"), now=T0 + 45)
     assert lab.beats(T0 + 50, {"w1": {1: T0 - 5}}) != []
-    assert [e.reason for e in lab.events] == ["stopped"]
+    assert [e.reason for e in lab.events] == ["keepalive_overdue", "stopped"]
 
 
 def test_the_worker_that_comes_back_says_the_same_once() -> None:
@@ -460,7 +464,7 @@ def test_a_workers_row_under_an_old_name_does_not_speak_for_the_new_agent() -> N
 def test_a_worker_whose_keys_cannot_be_read_speaks_for_the_name_in_its_row() -> None:
     lab = cluster()
     decision = lab.delta("w2", row(1, "active", T0 + 40, node="w2", added=0), now=T0 + 40, keys_state="denied")
-    assert lab.fleet.agents[1].manager_node == "w2"
+    assert lab.fleet.agents[1].witness == "w2"
     assert said(decision) == []
 
 
@@ -517,7 +521,7 @@ def test_what_waited_in_a_spool_is_an_event_with_its_own_time_and_marked_late() 
     assert decision.happened[0].timestamp == T0 + 10
 
 
-def spooled(lab: Lab, now: int, snapshot: wire.Snapshot) -> decide.Decision:
+def spooled(lab: Lab, now: int, snapshot: wire.Snapshot) -> Decision:
     """Hear at `now` what was taken long before and sent now."""
     lab.position += 1
     return lab.step(Heard(lab.position, now * 1000, now * 1000, snapshot))
@@ -575,7 +579,7 @@ def test_5_0_an_agent_that_goes_on_at_the_master_is_no_outage() -> None:
     for now in range(T0 + 10, T0 + 900, 20):
         lab.beats(now, {"w1": {1: T0 + 7}})
     lab.delta("w1", row(1, "disconnected", T0 + 7, code=4, dt=T0 + 900, node=None, added=0), now=T0 + 900)
-    assert lab.events == []
+    assert told(lab) == [(1, "moved", "moved")]
     assert lab.fleet.agents[1].manager_node == "m"
 
 

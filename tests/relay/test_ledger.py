@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from relay import decide, stored
+from relay import stored
+from relay.decided import Agent, Decision, Hold
 from relay.events import Message
-from relay.fleet import Agent, Hold, Ticked
+from relay.fleet import Ticked
 from relay.ledger import Ledger, Pruned
 from tests.relay import lab, ledgers
 from tests.relay.lab import T0
@@ -28,8 +29,8 @@ def ledger(url: str) -> Iterator[Ledger]:
     opened.close()
 
 
-def nothing(position: int) -> decide.Decision:
-    return decide.Decision(position, T0 * 1000, (), (), (), (), 0, None, settled=True)
+def nothing(position: int) -> Decision:
+    return Decision(position, T0 * 1000, (), (), (), (), 0, None, settled=True)
 
 
 def numbers(ledger: Ledger) -> list[int]:

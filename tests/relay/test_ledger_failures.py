@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relay import decide, fleet
+from relay import fleet
+from relay.decided import Decision
 from relay.fleet import Fleet
 from relay.ledger import Ledger
 from shared.errors import ConfigError, Unreachable
@@ -32,7 +33,7 @@ def pragma(ledger: Ledger, text: str) -> None:
         connection.exec_driver_sql(f"PRAGMA {text}")
 
 
-def refused_record(ledger: Ledger) -> tuple[decide.Decision, Fleet, str]:
+def refused_record(ledger: Ledger) -> tuple[Decision, Fleet, str]:
     """A decision that cannot be recorded now, the fleet to record it with, and the sentence."""
     desk = ledgers.Desk(ledger)
     desk.node("m")

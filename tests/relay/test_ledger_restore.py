@@ -129,7 +129,7 @@ class Relay:
         for _ in range(2 if then == "again" else 1):
             self.ledger.record(decision, self.view, kept, muted=muted)
         for view in (self.memory, self.view):
-            view.settle(decision.agents, decision.removed, decision.settled)
+            view.settle(decision)
         self.messages += () if muted else decision.messages
         if then == "restart":
             self.restart()

@@ -9,17 +9,18 @@ import pytest
 from nats.aio.client import Client
 
 from relay import publish, session
-from relay.books import Books
-from relay.decide import Decision
+from relay.books import LEDGER, Books
+from relay.decided import Decision
 from relay.events import Message
 from relay.fleet import Fleet
 from relay.ledger import Ledger
 from relay.publish import Publisher, cut
 from relay.stored import Outgoing
-from shared import health, jetstream, jsapi, sealing
+from shared import jetstream, jsapi, sealing
 from shared.clock import SystemClock
 from shared.errors import Stop
 from shared.telemetry import Telemetry
+from tests.guards import guard
 from tests.nats_server import NatsServer
 from tests.relay.rig import DEADLINE_S, Rig
 
@@ -44,9 +45,11 @@ class Bench:
         self.rig = rig
         self.client = client
         self.metrics = Telemetry("relay")
-        self.books = Books(health.Readiness())
+        self.books = Books(guard(LEDGER))
         self.ledger = Ledger.open(rig.settings.relay.ledger_url)
-        self.publisher = Publisher(connection, self.books, self.ledger, SIGNER, "WAZUH_EVENTS", batch_messages, self.metrics, SystemClock())
+        self.publisher = Publisher(
+            connection, self.books, self.ledger, SIGNER, "WAZUH_EVENTS", guard(publish.EVENTS), batch_messages, self.metrics, SystemClock()
+        )
         self._position = 0
 
     def decided(self, *messages: Message) -> None:

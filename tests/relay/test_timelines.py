@@ -14,7 +14,7 @@ def cluster(*workers: str) -> Lab:
 
 
 def kinds(lab: Lab) -> list[tuple[int, str, str]]:
-    return [(e.agent_id, e.kind, e.reason) for e in lab.events]
+    return [(e.agent_id, e.kind, e.reason) for e in lab.events if e.previous != e.current]
 
 
 def settle(lab: Lab, rows: dict[str, list[AgentRow]]) -> None:

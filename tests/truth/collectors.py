@@ -7,6 +7,7 @@ Rules
  * Each version of a row that a look saw is put into the `Log`, with when it reached the stream: what was *shown*.
 """
 
+import heapq
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -14,13 +15,17 @@ from collector.compose import Composer, Identity, Look, Saying, sayings
 from collector.mirror import Changes, KeyChanges
 from shared import models, wire
 from shared.models import DIGEST_MODULUS, AgentRow, KeyEntry, SourceState
+from tests.world.config import OLD, Schema
+from tests.world.jitter import BLOCK
 from tests.world.model import World, Write
-from tests.world.state import KeyLine
+from tests.world.state import KeyLine, Session
 from tests.world.writes import Delete, Insert, Keys, Update
 
 NEVER: Final = float("inf")
+_DB_VERSIONS: Final[dict[Schema, int]] = {"4.2": 2, "4.5": 4, "4.14": 7, "5.0": 500}
 AFTER_THE_WORLD: Final = 2
 """Rank of a look among what falls on one instant: after keepalives and all else that writes."""
+_AHEAD: Final = 2 * BLOCK + 1  # keepalives within which one is surely lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,8 @@ class Collector:
         self._rows: dict[int, AgentRow] = {}  # as last seen
         self._alive: set[int] = set()
         self._young: set[int] = set()
+        self._losses: list[tuple[int, int, int, float, Session]] = []  # (tick, how many, agent, its start, session): what is lost next
+        self._lost: dict[int, float] = {}  # agent -> until when that shows
         self._facts = 0
         self._digest = 0
         self._entries: dict[int, KeyEntry] = {}
@@ -220,7 +227,7 @@ class Collector:
             source=self.source,
             source_state=self.state,
             source_error="" if self.state == "ok" else "played by a fault",
-            db_version=7 if self._place.schema == "4.14" else 500,
+            db_version=_DB_VERSIONS[self._place.schema],
             keys_state="ok",
             quiet=silence,
             period=self.period,
@@ -229,7 +236,7 @@ class Collector:
         )
 
     def _clock(self, at: float) -> int:
-        return int((at + self._place.skew) * 1000)
+        return int((at + self._place.skew_at(at)) * 1000)
 
     @property
     def period(self) -> int:
@@ -259,10 +266,11 @@ class Collector:
         row = self._place.rows.get(number)
         if row is None:
             return None
+        schema = self._place.schema
         return AgentRow(
             row.id, row.name, row.register_ip if row.ip is None else row.ip, row.connection_status,  # type: ignore[arg-type]
-            row.status_code, row.disconnection_time, self._world.last_keepalive(self._place, row), row.date_add,
-            row.node_name if self._place.schema == "4.14" else None,
+            None if schema in OLD else row.status_code, 0 if schema == "4.2" else row.disconnection_time,
+            self._world.last_keepalive(self._place, row), row.date_add, None if schema == "5.0" else row.node_name,
         )  # fmt: skip
 
     def _store(self, row: AgentRow, now: float, sent: Sent) -> bool:
@@ -291,7 +299,7 @@ class Collector:
         """Who has been silent for 1.5 periods. Whoever is steadily connected is not looked at: it keeps alive."""
         before = -(-(taken - models.quiet_after(self.period)) // 1000)
         found = []
-        for number in self._alive - self._steady():
+        for number in self._alive - (self._steady() - self._lossy()):
             row = self._place.rows.get(number)
             at = None if row is None else self._world.last_keepalive(self._place, row)
             if at is not None and at < before:
@@ -317,7 +325,27 @@ class Collector:
             session = agent.session if agent else None
             if session is None or session.plain(self._world.tick) is not None:
                 self._young.discard(number)
+                if session is not None and (session.node == self.name or self._place is self._world.master):
+                    self._await_loss(number, session, self._world.tick)
         return self._young
+
+    def _await_loss(self, number: int, session: Session, after: int) -> None:
+        """Remember when the session's next keepalive is lost."""
+        found = session.losses(after + 1, after + _AHEAD * session.period)
+        if found:
+            heapq.heappush(self._losses, (*found[0], number, session.started, session))
+
+    def _lossy(self) -> set[int]:
+        """Steady agents that may be quiet all the same: a keepalive of theirs was lost, and no sync may have told of the next."""
+        world = self._world
+        while self._losses and self._losses[0][0] <= world.tick:
+            due, count, number, _, session = heapq.heappop(self._losses)
+            agent = world.agents.get(number)
+            if agent is not None and agent.session is session:
+                self._lost[number] = world.time_of(due + (count + 1) * session.period) + 2 * world.config.sync_period
+                self._await_loss(number, session, due + count * session.period)
+        self._lost = {number: until for number, until in self._lost.items() if until > world.now}
+        return set(self._lost)
 
     # client.keys ----------------------------------------------------------------------------------------------------
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from collector.compose import Saying
 from relay import decide
+from relay.decided import Decision
 from relay.events import Event
-from relay.fleet import Fleet, Heard, Input, Policy, Ticked
+from relay.fleet import Fleet, Folded, Heard, Input, Policy, Ticked
 from shared import wire
 from tests.truth.collectors import Sent
 from tests.world.model import World
+from tests.world.state import Node
 
 _LAST = 3  # rank: after every look of the instant
 _TICK = 1.0  # seconds without a message after which the relay says that nothing came
@@ -29,17 +31,23 @@ class Told:
     event: Event
 
 
+Watch = Callable[[Fleet, Input, Folded, Decision], None]
+"""Sees each decision before it is taken over."""
+
+
 class Relay:
     """Folds and decides. `hook` is called with each snapshot that was taken, for those who judge otherwise."""
 
-    def __init__(self, world: World, policy: Policy, hook: Callable[[wire.Snapshot], None] | None = None) -> None:
+    def __init__(
+        self, world: World, policy: Policy, hook: Callable[[wire.Snapshot], None] | None = None, watch: Watch | None = None
+    ) -> None:
         self.fleet = Fleet("truth", policy)
         self.told: list[Told] = []
         self.superseded = 0
         self.settled_at = 0.0
         self.snapshots = 0
         self.ticking = True
-        self._world, self._hook = world, hook
+        self._world, self._hook, self._watch = world, hook, watch
         self._position, self._heard_at = 0, world.now
 
     def start(self) -> None:
@@ -62,10 +70,13 @@ class Relay:
 
     def _step(self, given: Input) -> None:
         self._position, self._heard_at = given.position, self._world.now
-        decision = decide.decide(self.fleet, given, self.fleet.fold(given), "wazuh")
+        folded = self.fleet.fold(given)
+        decision = decide.decide(self.fleet, given, folded, "wazuh")
+        if self._watch is not None:
+            self._watch(self.fleet, given, folded, decision)
         if decision.settled and not self.fleet.settled:
             self.settled_at = self._world.now
-        self.fleet.settle(decision.agents, decision.removed, decision.settled)
+        self.fleet.settle(decision)
         self.superseded += decision.superseded
         self.told += [Told(self._world.now, event) for event in decision.happened]
 
@@ -73,14 +84,14 @@ class Relay:
 class Line:
     """One node's outbox, spool and link to NATS."""
 
-    def __init__(self, world: World, relay: Relay, skew: float, rng: random.Random) -> None:
+    def __init__(self, world: World, relay: Relay, node: Node, rng: random.Random) -> None:
         self.owes_full = False
         self.gap = False
         self.up = True
         self.loss = 0.0  # share of passing snapshots that never leave
         self.repeats = 0.0  # share that reaches the stream twice
         self.delay = (0.01, 0.05)  # seconds
-        self._world, self._relay, self._skew, self._random = world, relay, skew, rng
+        self._world, self._relay, self._node, self._random = world, relay, node, rng
         self._kept: deque[tuple[wire.Snapshot, Sent]] = deque()
         self._passing: tuple[wire.Snapshot, Sent] | None = None
         self._last = 0.0
@@ -121,6 +132,6 @@ class Line:
         delay = self._random.uniform(*self.delay)
         at = max(self._world.now + delay, self._last + _DRAIN)
         self._last = sent.at = at
-        sent_at = int((at - delay + self._skew) * 1000)
+        sent_at = int((at - delay + self._node.skew_at(at - delay)) * 1000)
         for _ in range(2 if self.repeats and self._random.random() < self.repeats else 1):
             self._world.push(at, _LAST, self._relay.hear, snapshot, sent_at)

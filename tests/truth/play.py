@@ -12,7 +12,7 @@ from relay.fleet import Policy
 from tests.truth.collectors import Cadence, Collector, Log
 from tests.truth.faults import KINDS, Faults, Stage
 from tests.truth.judge import Said, Verdict, judge
-from tests.truth.lines import Line, Relay
+from tests.truth.lines import Line, Relay, Watch
 from tests.truth.naive import Tables
 from tests.truth.shown import Shown, Terms, Wanted
 from tests.world import oracle
@@ -47,6 +47,7 @@ class Setting:
     pace: float = 1.0
     cadence: Cadence = field(default_factory=lambda: Cadence(beat=10.0, full=3600.0))
     naive: bool = True
+    jitter: float = 5.0  # seconds by which keepalives may be late
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,14 @@ class Result:
     played: dict[str, int]
 
 
-def play(setting: Setting, progress: Callable[[float, int], None] = lambda hours, events: None) -> Result:
-    """Play it all; `progress` is told of each simulated hour."""
+def play(setting: Setting, progress: Callable[[float, int], None] = lambda hours, events: None, watch: Watch | None = None) -> Result:
+    """Play it all; `progress` is told of each simulated hour, `watch` of each decision."""
     rng = random.Random(setting.seed)
-    world = World(WorldConfig(nodes=_nodes(setting, rng), start=START, compute_keepalives=True), setting.seed)
+    world = World(
+        WorldConfig(nodes=_nodes(setting, rng), start=START, compute_keepalives=True, keepalive_jitter=setting.jitter), setting.seed
+    )
     tables = Tables(world)
-    relay = Relay(world, Policy(), tables.hear if setting.naive else None)
+    relay = Relay(world, Policy(), tables.hear if setting.naive else None, watch)
     log, until = Log(), START + setting.hours * 3600
     stage = _stage(setting, world, relay, log, rng)
     world.populate(setting.agents)
@@ -111,7 +114,7 @@ def _stage(setting: Setting, world: World, relay: Relay, log: Log, rng: random.R
     first_file = rng.randrange(2)
     for place, (name, node) in enumerate(world.nodes.items()):
         mixed: Literal["socket", "file"] = "file" if (place + first_file) % 2 else "socket"
-        lines[name] = Line(world, relay, node.skew, random.Random(rng.random()))
+        lines[name] = Line(world, relay, node, random.Random(rng.random()))
         source = mixed if setting.sources == "mixed" else setting.sources
         collectors[name] = Collector(world, name, source, setting.cadence, log, lines[name], rng.random())
     return Stage(world, relay, collectors, lines)

@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.truth import report
 from tests.truth.collectors import Cadence
+from tests.truth.explain import Explain
 from tests.truth.faults import KINDS
-from tests.truth.play import Setting, play
+from tests.truth.play import START, Setting, play
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -34,8 +35,14 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-naive", action="store_true", help="leave out the rules that it is compared with")
     parser.add_argument("--timelines", type=int, default=5, help="how many of what is wrong to explain")
     parser.add_argument("--agent", type=int, help="print this agent's whole timeline")
+    parser.add_argument(
+        "--explain", type=float, nargs=2, metavar=("T0", "T1"), help="print each judgement of --agent between these seconds"
+    )
     parser.add_argument("--json", action="store_true", help="the numbers as the last line")
-    return parser.parse_args(given)
+    args = parser.parse_args(given)
+    if args.explain and args.agent is None:
+        parser.error("--explain needs --agent: whose judgements?")
+    return args
 
 
 def chosen(text: str) -> frozenset[str]:
@@ -74,11 +81,15 @@ def main() -> int:
         if hours % 6 == 0:
             print(f"{hours:>5.0f} h played in {time.monotonic() - began:.0f} s, {events} events", flush=True)
 
-    result = play(setting(args), progress)
+    watch = Explain(args.agent, START + args.explain[0], START + args.explain[1], START) if args.explain else None
+    result = play(setting(args), progress, watch)
     for line in report.table(result):
         print(line)
+    if watch is not None:
+        print("\n".join(watch.lines))
     if args.agent is not None:
-        print("\n".join(report.timeline(result, args.agent, 0.0, float("inf"))))
+        begin, end = args.explain or (0.0, float("inf"))
+        print("\n".join(report.timeline(result, args.agent, START + begin, START + end)))
     for line in report.wrong(result, args.timelines):
         print(line)
     numbers = report.numbers(result)

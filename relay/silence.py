@@ -1,0 +1,45 @@
+"""Silence before Wazuh sees it: who missed three keepalives, long before the sweep of 15 to 30 minutes. Pure.
+
+An overdue keepalive is no status and alters none. It is told once a silence, and is over when the agent keeps alive again
+(overdue_cleared) or when Wazuh says more (any change of the status).
+
+Rules
+ * Only the owner's node tells, while it is fresh, its table is proved and its rhythm is learnt; a copy is stamped by others.
+ * Rule 9: every reachable node has told all up to the deadline, and none of them may have the agent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from . import claims
+from .claims import Claim
+from .decided import Agent
+from .fleet import Fleet, patience
+
+_WAITING = ("reset", "pending", "unexplained", "regressed")
+
+
+def judge(
+    fleet: Fleet, agent: Agent, claim: Claim | None, found: Sequence[Claim], now: int
+) -> tuple[Agent, Literal["overdue", "overdue_cleared"] | None]:
+    """The agent, and what is to be told of its keepalives. `claim`: its owner's, `found`: all that speak."""
+    if agent.status != "Active":
+        return replace(agent, overdue=None), None
+    if claim is None or not claim.alive or (agent.hold is not None and agent.hold.kind in _WAITING):
+        return agent, None
+    if agent.overdue is not None:
+        if claim.frozen or claim.seconds <= agent.overdue:
+            return agent, None
+        return replace(agent, overdue=None, last_keepalive=claim.seconds), "overdue_cleared"
+    if not _is_overdue(fleet, claim, found, now):
+        return agent, None
+    return replace(agent, overdue=claim.seconds, last_keepalive=claim.seconds), "overdue"
+
+
+def _is_overdue(fleet: Fleet, claim: Claim, found: Sequence[Claim], now: int) -> bool:
+    node = claim.node
+    if not claim.frozen or claim.mirror or not (node.fresh and node.proved and node.period):
+        return False
+    # Whole seconds of Wazuh's record, as `Fleet` counts them.
+    return min(fleet.through(), now) >= claim.contact + patience(node) and not claims.lives_elsewhere(found, claim)
