@@ -37,6 +37,22 @@ class Claim:
         return self.row.status in ("active", "pending")
 
     @property
+    def stopped(self) -> bool:
+        """Whether it says that the agent said goodbye."""
+        return self.row.status == "disconnected" and self.row.code == models.CODE_STOPPED
+
+    @property
+    def stamped(self) -> bool:
+        """Whether it rests on the one time that is written in the row: a sync may stamp a fresh one on an agent that is dead
+        (a mark that a cut link had kept; endpointPostV1AgentsSync.hpp), but only once."""
+        return self.contact <= (self.row.last_keepalive or 0) * 1000 + self.node.offset + TIE
+
+    @property
+    def advances_at(self) -> int:
+        """The stream time (Unix ms) at which a row that is not named as quiet has advanced beyond its stamp."""
+        return (self.row.last_keepalive or 0) * 1000 + self.node.offset + 2 * TIE + models.quiet_after(self.node.period)
+
+    @property
     def worker(self) -> bool:
         """Whether a worker says so."""
         return self.node.node_type == "worker"
@@ -51,6 +67,8 @@ class Voices:
 
     claims: tuple[Claim, ...]
     again_at: int | None
+    heard: tuple[Claim, ...] = ()  # all rows that count, those that do not speak too
+    disputed: tuple[Claim, ...] = ()  # stops on a master's row that may be a worker's older word (`relay.races`)
 
 
 def first_hand(node: Node, row: AgentRow) -> bool:
@@ -92,7 +110,9 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
     own = [c for c in found if not c.mirror and not _silenced(c, spoken_for) and not _echoes(c, found)]
     # An active row without a node was never written by a remoted, which names itself: a sync met an id that is used anew.
     nameless = [claim for claim in copies if claim.row.node_name in NOBODY and claim.row.status != "active"]
-    return Voices(tuple(own + mirrors or nameless), min(filter(None, copies.values()), default=None))
+    stops = (c for c in found if c.stopped and not c.worker and c.node.fresh and c not in mirrors)
+    disputed = tuple(stop for stop in stops if not _echoes(stop, found))
+    return Voices(tuple(own + mirrors or nameless), min(filter(None, copies.values()), default=None), tuple(found), disputed)
 
 
 def of(fleet: Fleet, node: Node, number: int) -> Claim | None:
@@ -151,21 +171,14 @@ def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
     if original is None or not original.fresh:
         return 0
     said = next((other for other in found if other.node is original), None)
-    # A stop is copied with the original's time: by which of the two clocks it was written, the row does not say.
-    apart = abs(original.offset - claim.node.offset)
-    if said is None or claim.contact <= said.contact + _copied_within(fleet, row) + apart:
+    if said is None or claim.stopped:  # a stop may be the master's own: `relay.races`
         return None
-    stamped = (row.last_keepalive or 0) * 1000 + claim.node.offset + TIE
-    if row.status == "active" and claim.contact <= stamped:
-        # A sync may stamp a fresh time on an agent that is dead (after a cut link), but only once: it waits for one more.
-        return None if claim.frozen else stamped + models.quiet_after(claim.node.period)
-    return 0 if original.as_of >= claim.contact + apart else claim.contact + apart
-
-
-def _copied_within(fleet: Fleet, row: AgentRow) -> int:
-    """ms by which a copy may look newer than its original: a keepalive is stamped anew when it is synced, a stop is not.
-    What is newer still was written by the master's own remoted, which names itself only with the first keepalive."""
-    return TIE if row.status == "disconnected" and row.code == models.CODE_STOPPED else fleet.policy.sync_jitter
+    # What is newer still was written by the master's own remoted, which names itself only with the first keepalive.
+    if claim.contact <= said.contact + fleet.policy.sync_jitter + abs(original.offset - claim.node.offset):
+        return None
+    if row.status == "active" and claim.stamped:
+        return None if claim.frozen else claim.advances_at
+    return 0 if original.as_of >= claim.contact else claim.contact
 
 
 def _silenced(claim: Claim, spoken_for: set[str | None]) -> bool:
@@ -176,7 +189,7 @@ def _silenced(claim: Claim, spoken_for: set[str | None]) -> bool:
 def _echoes(claim: Claim, found: Sequence[Claim]) -> bool:
     """A worker's stop, synced onto a master's row whose agent had come to the master meanwhile (wazuh/wazuh#24401)."""
     row = claim.row
-    if claim.worker or row.status != "disconnected" or row.code != models.CODE_STOPPED:
+    if claim.worker or not claim.stopped:
         return False
     return any(other.worker and (other.row.disconnection_time, other.row.code) == (row.disconnection_time, row.code) for other in found)
 
@@ -200,17 +213,23 @@ def proves_life_at(found: Sequence[Claim], beyond: int, sync_jitter: int) -> int
     """The stream time (Unix ms) at which a row may show that an agent lives, that was said to be gone at `beyond`: one that
     comes back to a row which was active all the while changes nothing there but its keepalives, and is named nowhere."""
     living = [claim for claim in found if claim.alive and not claim.frozen]
-    margins = ((TIE if claim.worker else sync_jitter) + models.quiet_after(claim.node.period) for claim in living)
-    return min((beyond + margin for margin in margins), default=None)
+    shown_at = (beyond + (TIE if claim.worker else sync_jitter) + models.quiet_after(claim.node.period) for claim in living)
+    return min((max(at, claim.advances_at) for at, claim in zip(shown_at, living, strict=True)), default=None)
 
 
 def lives_elsewhere(found: Sequence[Claim], gone: Claim) -> bool:
     """Whether another node, that was read after the agent is said to have gone, does not name it as quiet: it may be there."""
-    return any(
-        claim.alive and not claim.frozen and not claim.mirror and claim.node is not gone.node
-        and claim.node.fresh and claim.node.quiet_at + claim.node.offset >= gone.contact
-        for claim in found
-    )  # fmt: skip
+    return any(may_have(claim, gone) and claim.node.quiet_at + claim.node.offset >= gone.contact for claim in found)
+
+
+def may_have(claim: Claim, gone: Claim) -> bool:
+    """Whether a claim's node may have the agent that is said to have gone from another."""
+    return claim.alive and not claim.frozen and not claim.mirror and claim.node is not gone.node and claim.node.fresh
+
+
+def known_at(claim: Claim, gone: Claim) -> int:
+    """The stream time (Unix ms) by which its node has named the agent as quiet, or it is there."""
+    return gone.contact + models.quiet_after(claim.node.period) + TIE
 
 
 def _outranks(worker: Claim, masters: Sequence[Claim]) -> bool:

@@ -30,7 +30,7 @@ from typing import Final
 from shared import models
 from shared.models import AgentRow
 
-from . import asides, baseline, claims, events, ghosts, managers, registry, telling
+from . import asides, baseline, claims, events, ghosts, managers, races, registry, telling
 from .claims import Claim, Voices
 from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager
 from .events import Event, Kind, ManagerEvent, Message, Status
@@ -119,6 +119,11 @@ def _hear(fleet: Fleet, known: Agent, claim: Claim | None, voices: Voices, now: 
         return Judged(known.id, _without_claim(known), tuple(made))
     if not fleet.settled and known.status == "Unknown":
         return Judged(known.id, _adopted(fleet, known, claim), tuple(made))
+    race = races.judge(fleet, known, claim, voices, now)
+    if race is not None and race.hold is not None:
+        return Judged(known.id, replace(known, hold=race.hold), tuple(made))
+    if race is not None:
+        claim = race.stop
     if _older(fleet, known, claim):
         return _regressed(fleet, known, claim, voices, now, made, late=late)
     return _follow(fleet, known, claim, voices.claims, now, made, late=late)
@@ -134,8 +139,9 @@ def _follow(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim], no
     waits = hold_of(claim)
     if waits is not None:
         hold = _held(fleet, known, claim, waits, now)
-        if not _ripe(fleet, hold, claim, now):
-            return Judged(known.id, replace(known, hold=hold), tuple(made))
+        # A knock that is not named as quiet was not the last one.
+        if not _ripe(fleet, hold, claim, now) or (claim.alive and not claim.frozen):
+            return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made))
     return _changed(fleet, known, claim, made, late=late)
 
 
@@ -151,20 +157,27 @@ def hold_of(claim: Claim) -> HoldKind | None:
 
 
 def _held(fleet: Fleet, known: Agent, claim: Claim, kind: HoldKind, now: int) -> Hold:
-    since = _moment(claim.row)
+    since = _moment(claim)
     if known.hold is not None and (known.hold.kind, known.hold.since) == (kind, since):
         return known.hold
     return Hold(kind, since, now + max(fleet.policy.reset_grace, PERIODS_OF_GRACE * claim.node.period))
 
 
-def _moment(row: AgentRow) -> int:
-    """When a row became what it is, in Unix s by Wazuh's record."""
-    return row.disconnection_time if row.status == "disconnected" else row.last_keepalive or 0
+def _moment(claim: Claim) -> int:
+    """When it became as the claim says, in Unix s by Wazuh's record: a row is not sent again for a later knock, `quiet` is."""
+    if claim.row.status == "disconnected":
+        return claim.row.disconnection_time
+    return claim.seconds if claim.frozen else claim.row.last_keepalive or 0
 
 
 def _ripe(fleet: Fleet, hold: Hold, claim: Claim, now: int) -> bool:
     """Rule 9: the grace is over on every reachable node, and the node that says so can still be heard."""
     return now >= hold.until and fleet.through() >= hold.until and claim.node.fresh
+
+
+def _rested(fleet: Fleet, hold: Hold, now: int) -> Hold:
+    """A hold that is over and not believed is looked at again once in a while: what it waits for touches its agent anyway."""
+    return replace(hold, until=now + fleet.policy.node_stale) if min(now, fleet.through()) >= hold.until else hold
 
 
 def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
@@ -173,8 +186,11 @@ def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
     if decided is None:
         return False
     if claim.alive and known.status == "Disconnected":
+        if claim.frozen and known.mirrored and known.witness in fleet.nodes:  # the silence that the copy told of, by another clock
+            apart = abs(claim.node.offset - fleet.nodes[known.witness].offset)
+            return claim.contact < decided + fleet.policy.sync_jitter + apart
         if claim.mirror:
-            return claim.contact < decided + fleet.policy.sync_jitter
+            return claim.contact < decided + fleet.policy.sync_jitter or claim.stamped
         # Who said goodbye may be back within the second; who fell silent was last heard of in this very row.
         return claim.contact < decided - claims.TIE if known.reason == "stopped" else claim.contact <= decided
     copied = claim.mirror or known.mirrored or _is_nameless_copy(fleet, known)
@@ -200,7 +216,7 @@ def _regressed(fleet: Fleet, known: Agent, claim: Claim, voices: Voices, now: in
         return Judged(known.id, replace(known, hold=None), tuple(made), superseded=status != known.status)
     hold = _held(fleet, known, claim, "regressed", now)
     if not _ripe(fleet, hold, claim, now):
-        return Judged(known.id, replace(known, hold=hold), tuple(made))
+        return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made))
     return _changed(fleet, known, claim, made, late=late)
 
 
@@ -245,7 +261,7 @@ def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The baseline's status: what the claim says, without an event."""
     status, reason = STATUSES[claim.row.status], telling.reason_of(claim, known)
     kept = replace(_kept(fleet, known, claim), manager_node=claims.reports_to(fleet, claim))
-    return replace(kept, status=status, reason=reason, since=_moment(claim.row))
+    return replace(kept, status=status, reason=reason, since=_moment(claim))
 
 
 def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
@@ -268,7 +284,7 @@ def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, lat
     status, row = STATUSES[claim.row.status], claim.row
     kind: Kind = "connected" if status == "Active" else "pending" if status == "Pending" else "disconnected"
     event = telling.event(
-        fleet, kept, kind, telling.reason_of(claim, known), status, _moment(row) or claim.seconds, code=row.code, late=late
+        fleet, kept, kind, telling.reason_of(claim, known), status, _moment(claim) or claim.seconds, code=row.code, late=late
     )
     agent = replace(kept, status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
     return Judged(known.id, agent, (*made, event))

@@ -9,7 +9,7 @@ from typing import Literal
 from .events import Event, ManagerEvent, Message, Reason, Status
 
 Refusal = Literal["repeat", "duplicate_collector"]
-HoldKind = Literal["reset", "pending", "unexplained", "regressed", "again"]
+HoldKind = Literal["reset", "pending", "unexplained", "regressed", "raced", "again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Hold:
     kind: HoldKind
     since: int  # Unix s by Wazuh's record: when what waits happened; the same thing waits only once
     until: int  # Unix ms by the stream's clock
+    began: int = 0  # Unix ms by the stream's clock: when a disputed stop was first seen (`relay.races`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Rules
  * Steps are numbered from 1 and never change once they are released: a change of the schema is one more step at the end.
  * A step and the record of it are one transaction: it happened whole or not at all.
  * A ledger that is newer than the program is left alone, and so is a database that holds something else.
+ * Relays that start together take turns; one that leads with the tables as they were is deposed (`relay.lease`).
 
 To add a step: append it to STEPS, in SQL that SQLite and PostgreSQL both take, and change `relay.schema` to match.
 `{big}` is a 64-bit number, `{blob}` bytes, `{serial}` a primary key that counts by itself.
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, insert, inspect, select
+from sqlalchemy import Connection, func, insert, inspect, select, update
 
 from shared.errors import ConfigError
 
@@ -72,6 +73,7 @@ STEPS: Final[tuple[Step, ...]] = (
         2,
         "moves, silences, ghosts and managers",
         (
+            "ALTER TABLE agents ADD COLUMN hold_began {big}",
             "ALTER TABLE agents ADD COLUMN mirrored BOOLEAN NOT NULL DEFAULT FALSE",
             "ALTER TABLE agents ADD COLUMN moving_node TEXT",
             "ALTER TABLE agents ADD COLUMN moving_since {big}",
@@ -87,38 +89,60 @@ STEPS: Final[tuple[Step, ...]] = (
                 twin_at {big} NOT NULL, last_event_id TEXT NOT NULL)""",
         ),
     ),
+    Step(
+        3,
+        "lease",
+        (
+            "CREATE TABLE lease (id {big} NOT NULL PRIMARY KEY, epoch {big} NOT NULL, holder TEXT NOT NULL, until {big} NOT NULL)",
+            "INSERT INTO lease VALUES (1, 0, '', 0)",
+        ),
+    ),
 )
 
 
 def migrate(database: Database, steps: Sequence[Step] = STEPS) -> None:
     """Bring a ledger to the program's version. Raises ConfigError for a newer ledger, and for what is none."""
-    for step in steps[_known_version(database, steps) :]:
+    while _known_version(database, steps) < len(steps):
         with database.write() as connection:
-            types = TYPES[connection.dialect.name]
-            for statement in step.statements:
-                connection.exec_driver_sql(statement.format(**types))
-            connection.execute(insert(schema.MIGRATIONS).values(number=step.number, name=step.name))
+            database.serialize(connection)
+            for step in steps[version(connection, database.where, steps) :][:1]:
+                _take(connection, step)
+
+
+def _take(connection: Connection, step: Step) -> None:
+    types = TYPES[connection.dialect.name]
+    for statement in step.statements:
+        connection.exec_driver_sql(statement.format(**types))
+    connection.execute(insert(schema.MIGRATIONS).values(number=step.number, name=step.name))
+    if schema.LEASE.name in inspect(connection).get_table_names():
+        # Who leads knows the tables as they were: it leads no more.
+        connection.execute(update(schema.LEASE).values(epoch=schema.LEASE.c.epoch + 1, holder="", until=0))
 
 
 def require(database: Database, steps: Sequence[Step] = STEPS) -> None:
     """Leave a ledger as it is, but raise ConfigError unless it is at the program's version."""
-    version = _known_version(database, steps)
-    if version < len(steps):
+    found = _known_version(database, steps)
+    if found < len(steps):
         raise ConfigError(
-            f"the ledger {database.where} is at version {version}, this program needs version {len(steps)};"
+            f"the ledger {database.where} is at version {found}, this program needs version {len(steps)};"
             " start the relay once, it brings it there"
         )
 
 
-def _known_version(database: Database, steps: Sequence[Step]) -> int:
-    with database.read() as connection:
-        version = _version(connection, database.where)
-    if version > len(steps):
+def version(connection: Connection, where: str, steps: Sequence[Step] = STEPS) -> int:
+    """How many steps a database has taken. Raises ConfigError where it took more than the program knows, or is no ledger."""
+    found = _version(connection, where)
+    if found > len(steps):
         raise ConfigError(
-            f"the ledger {database.where} is at version {version}, this program knows versions up to {len(steps)};"
+            f"the ledger {where} is at version {found}, this program knows versions up to {len(steps)};"
             " start the wazuh-jetstream that wrote it, or a newer one"
         )
-    return version
+    return found
+
+
+def _known_version(database: Database, steps: Sequence[Step]) -> int:
+    with database.read() as connection:
+        return version(connection, database.where, steps)
 
 
 def _version(connection: Connection, where: str) -> int:

@@ -36,6 +36,15 @@ META: Final = Table(  # one row, whose id is 1
     Column("settled", Boolean, nullable=False),
 )
 
+LEASE: Final = Table(  # one row, whose id is 1
+    "lease",
+    METADATA,
+    Column("id", _BIG, primary_key=True, autoincrement=False),
+    Column("epoch", _BIG, nullable=False),  # one more with each relay that takes it
+    Column("holder", Text, nullable=False),  # for people; empty: nobody
+    Column("until", _BIG, nullable=False),  # by the database's clock
+)
+
 NODES: Final = Table(
     "nodes",
     METADATA,
@@ -80,6 +89,7 @@ AGENTS: Final = Table(
     Column("hold_kind", Text),
     Column("hold_since", _BIG),
     Column("hold_until", _BIG),
+    Column("hold_began", _BIG),
     Column("mirrored", Boolean, nullable=False),
     Column("moving_node", Text),
     Column("moving_since", _BIG),

@@ -17,7 +17,7 @@ from .claims import Claim
 from .decided import Agent
 from .fleet import Fleet, patience
 
-_WAITING = ("reset", "pending", "unexplained", "regressed")
+_WAITING = ("reset", "pending", "unexplained", "regressed", "raced")
 
 
 def judge(

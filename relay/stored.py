@@ -71,6 +71,7 @@ class Past:
 class Quarantined:
     """A message that was refused, and why."""
 
+    number: int  # in this ledger
     position: int
     now: int  # Unix ms, the stream's time
     subject: str
@@ -127,7 +128,7 @@ def agent_row(agent: Agent) -> Row:
         plain(agent.witness),
         agent.contact,
         agent.last_event_id,
-        *((None, None, None) if hold is None else (hold.kind, hold.since, min(hold.until, MAX_INT))),
+        *((None, None, None, None) if hold is None else (hold.kind, hold.since, min(hold.until, MAX_INT), hold.began)),
         agent.mirrored,
         *((None, None, None) if move is None else (plain(move.node), move.since, move.at)),
         agent.overdue,
@@ -138,7 +139,7 @@ def agent_row(agent: Agent) -> Row:
 def agent_of(row: Sequence[Any]) -> Agent:
     """The agent that `agent_row` wrote."""
     number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id = row[:12]
-    kind, held, until, mirrored, moving_node, moving_since, moving_at, overdue, refused = row[12:]
+    kind, held, until, began, mirrored, moving_node, moving_since, moving_at, overdue, refused = row[12:]
     return Agent(
         id=number,
         name=original(name),
@@ -152,7 +153,7 @@ def agent_of(row: Sequence[Any]) -> Agent:
         witness=original(witness),
         contact=contact,
         last_event_id=last_event_id,
-        hold=None if kind is None else Hold(kind, held, until),
+        hold=None if kind is None else Hold(kind, held, until, began),
         mirrored=bool(mirrored),
         moving=None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
         overdue=overdue,
@@ -315,5 +316,5 @@ def outgoing_of(row: Sequence[Any]) -> Outgoing:
 
 def quarantined_of(row: Sequence[Any]) -> Quarantined:
     """The message that a row of `quarantine`, with its number, holds."""
-    _, position, now, subject, reason, sentence, headers, payload = row
-    return Quarantined(position, now, original(subject), reason, original(sentence), headers_of(headers), bytes(payload))
+    number, position, now, subject, reason, sentence, headers, payload = row
+    return Quarantined(number, position, now, original(subject), reason, original(sentence), headers_of(headers), bytes(payload))
