@@ -12,12 +12,12 @@ Rules
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from shared import logs, models
-from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import SourceUnavailable
+from shared.guard import Guard, Words
 from shared.models import CONNECTION_STATUSES, KeyEntry, KeysState, SourceState
 from shared.telemetry import Telemetry
 
@@ -29,6 +29,8 @@ from .rows import Reading
 from .sources import Source
 
 _logger = logging.getLogger("collector.source")
+
+SOURCE: Final = Words("source", "source_lost", "Wazuh's agents cannot be read", "source_back", "Wazuh's agents can be read again")
 
 Quiet = tuple[tuple[int, int], ...]
 
@@ -60,7 +62,6 @@ class _Source:
     """What is known of the source beside its rows."""
 
     look: Look
-    retry_at: float = 0.0  # monotonic seconds
     quiet_as_of: int = 0
     trouble: SourceUnavailable | None = None  # met at the end of the last look
     refusal: str = ""
@@ -77,10 +78,10 @@ class _Keys:
 
 
 class Lookout:
-    """Looks, on the reader's thread alone. `open_keys` gives a fresh KeysFile."""
+    """Looks, on the reader's thread alone. `open_keys` gives a fresh KeysFile; `guard` is the source's."""
 
-    def __init__(self, source: Source, open_keys: Callable[[], KeysFile], clock: Clock, backoff: Backoff, telemetry: Telemetry) -> None:
-        self._source, self._open_keys, self._clock, self._backoff, self._telemetry = source, open_keys, clock, backoff, telemetry
+    def __init__(self, source: Source, open_keys: Callable[[], KeysFile], clock: Clock, guard: Guard, telemetry: Telemetry) -> None:
+        self._source, self._open_keys, self._clock, self._guard, self._telemetry = source, open_keys, clock, guard, telemetry
         self._mirror = Mirror()
         self._rhythm = Rhythm()
         self._keys = _Keys(open_keys())
@@ -91,9 +92,9 @@ class Lookout:
         """Whether the source could not be read at the last look."""
         return self._state.look.source_state != "ok"
 
-    def patience(self, now: float) -> float:
+    def patience(self) -> float:
         """Seconds until a failing source is asked again."""
-        return max(0.0, self._state.retry_at - now)
+        return self._guard.patience()
 
     def look(self, *, whole: bool, quiet: bool, late: float) -> Finding:
         """Look at everything (`whole`) or at what moved, and who is quiet; `late` (seconds) is told as it is."""
@@ -127,7 +128,7 @@ class Lookout:
 
     def _look_at_source(self, taken_at: int, *, whole: bool, quiet: bool) -> tuple[Reading | None, Quiet | None, bool]:
         """(what was read, who is quiet, whether the source answered)."""
-        if self.failing and self._clock.monotonic() < self._state.retry_at:
+        if self._guard.delay() > 0:
             return None, None, False
         try:
             reading = self._ask(everything=whole or self.failing)
@@ -181,20 +182,17 @@ class Lookout:
         return changes
 
     def _lost(self, error: SourceUnavailable) -> None:
-        self._state.retry_at = self._clock.monotonic() + self._backoff.next()
         self._telemetry.count("wazuh_jetstream_collector_source_errors_total", state=error.state)
         self._telemetry.gauge("wazuh_jetstream_collector_source_up", 0)
-        if error.state != self._state.look.source_state:
-            logs.log(_logger, "warning", "source_lost", str(error), state=error.state)
+        self._guard.failed(error, error.state, state=error.state)
         self._state.look = replace(self._state.look, source_state=cast("SourceState", error.state), source_error=str(error))
 
     def _back(self) -> None:
         if self.failing:
-            logs.log(_logger, "info", "source_back", f"Wazuh's agents can be read again, by the {self._source.kind}")
             self._state.look = replace(self._state.look, source_state="ok", source_error="")
         elif self._state.look.taken_at and self._source.kind != self._state.look.source:
             logs.log(_logger, "warning", "source_changed", f"Wazuh's agents are now read by the {self._source.kind}")
-        self._backoff.reset()
+        self._guard.succeeded(f"read by the {self._source.kind}", source=self._source.kind)
         self._telemetry.gauge("wazuh_jetstream_collector_source_up", 1)
 
     # client.keys ----------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from shared import crashpoints, logs, sealing, subjects, wire
-from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import Quarantine, Transient
+from shared.guard import Guard, Words
 from shared.jetstream import DuplicateInBatch, Message, PubAck
 from shared.telemetry import Telemetry
 
@@ -25,6 +25,7 @@ from .spool import Item, SpoolFailed
 
 _logger = logging.getLogger("collector.publish")
 
+RAW: Final = Words("raw", "publish_failed", "snapshots wait, NATS takes none", "publish_resumed", "NATS takes snapshots again")
 ACK_TIMEOUT_S: Final = 5.0
 _ENVELOPE_BYTES: Final = 8192  # of max_payload that stay free for a part's envelope and headers
 _SMALLEST_PART: Final = 1024  # bytes: a server that takes less refuses the snapshot, and says so
@@ -64,15 +65,14 @@ class Publisher:
         node: str,
         news: asyncio.Event,
         clock: Clock,
-        backoff: Backoff,
+        guard: Guard,
         telemetry: Telemetry,
     ) -> None:
-        """`news` is set whenever the outbox may have something to send."""
+        """`news` is set whenever the outbox may have something to send; `guard` is RAW's."""
         self._outbox, self._bus, self._signer, self._node = outbox, bus, signer, node
         self._subject = subjects.raw(prefix, node)
-        self._news, self._clock, self._backoff, self._telemetry = news, clock, backoff, telemetry
+        self._news, self._clock, self._guard, self._telemetry = news, clock, guard, telemetry
         self._draining = asyncio.Event()
-        self._complained = False
 
     def drain(self) -> None:
         """Let `run` return as soon as nothing waits any more."""
@@ -87,7 +87,9 @@ class Publisher:
                 if await self._send_next():
                     continue
             except Transient as error:
-                await self._pause(error)
+                self._telemetry.count("wazuh_jetstream_collector_publish_retries_total")
+                self._guard.failed(error, waiting=self._outbox.depth())
+                await self._pause()
                 continue
             if self._draining.is_set():
                 return
@@ -108,7 +110,7 @@ class Publisher:
             self._outbox.refused(item)
             return True
         crashpoints.here("collector.after_publish")
-        self._relieved()
+        self._guard.succeeded(waiting=self._outbox.depth())
         self._forget(item)
         crashpoints.here("collector.after_forget")
         return True
@@ -141,20 +143,11 @@ class Publisher:
         except SpoolFailed as error:  # it is not sent again in this life, and in the next one its Msg-Ids are known
             logs.log(_logger, "error", "spool_failed", str(error))
 
-    def _relieved(self) -> None:
-        if self._complained:
-            logs.log(_logger, "info", "publish_resumed", "NATS takes snapshots again", waiting=self._outbox.depth())
-        self._complained = False
-        self._backoff.reset()
-
-    async def _pause(self, error: Transient) -> None:
-        self._telemetry.count("wazuh_jetstream_collector_publish_retries_total")
-        if not self._complained:
-            logs.log(_logger, "warning", "publish_failed", f"{error}; it is tried again", waiting=self._outbox.depth())
-        self._complained = True
-        seconds = self._backoff.next()
-        if self._draining.is_set():
-            await asyncio.sleep(min(seconds, _HASTE_S))
-            return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._draining.wait(), seconds)
+    async def _pause(self) -> None:
+        """Until the next attempt may be made, or soon where the process is ending."""
+        while (seconds := self._guard.delay()) > 0:
+            if self._draining.is_set():
+                await asyncio.sleep(min(seconds, _HASTE_S))
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._draining.wait(), seconds)

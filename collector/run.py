@@ -27,14 +27,15 @@ from shared import health, jetstream, keyring, logs, sealing
 from shared.backoff import Backoff
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigError, Stop
+from shared.guard import Guard, Signs, Words
 from shared.telemetry import Telemetry
 
 from . import clientkeys, ossecconf, sources
 from .cadence import Plan
 from .compose import Composer, Identity
-from .lookout import Finding, Lookout
+from .lookout import SOURCE, Finding, Lookout
 from .outbox import Outbox
-from .publish import Publisher
+from .publish import RAW, Publisher
 from .spool import Spool
 from .watch import Watch
 
@@ -105,12 +106,11 @@ class _Pages:
         if self.was_whole:
             _give_back()
         self.was_whole = finding.whole is not None
-        look, waiting = finding.look, self.spool.depth()
-        told = (look.source, look.source_state, look.source_error, self.spool.gap, waiting)
+        waiting = self.spool.depth()
+        told = (self.spool.gap, waiting)
         if told == self.told:
             return
         self.told = told
-        self.readiness.set("source", look.source_state == "ok", look.source_error or f"read by the {look.source}")
         self.readiness.set(
             "spool", not self.spool.gap, f"{waiting} snapshots wait" + (", and some were given up" if self.spool.gap else "")
         )
@@ -122,7 +122,7 @@ class _Service:
     def __init__(self, config: "configs.Config", identity: Identity, signer: sealing.MessageSigner, spool: Spool, clock: Clock) -> None:
         self._config, self._identity, self._signer, self._spool, self._clock = config, identity, signer, spool, clock
         self._telemetry = Telemetry("collector")
-        self._pages = _Pages(health.Readiness("source", "nats", "spool"), self._telemetry, spool)
+        self._pages = _Pages(health.Readiness("source", "nats", "raw", "spool"), self._telemetry, spool)
         self._stop_reading = threading.Event()
         self.reading = False
 
@@ -152,9 +152,9 @@ class _Service:
         config, clock, telemetry = self._config, self._clock, self._telemetry
         news, loop = asyncio.Event(), asyncio.get_running_loop()
         outbox = Outbox(self._spool, lambda: _call(loop, news.set))
-        backoff = Backoff(jitter=random.random)
+        guard = self._guard(RAW, Backoff(jitter=random.random))
         publisher = Publisher(
-            outbox, connection, self._signer, config.nats.subject_prefix, self._identity.node, news, clock, backoff, telemetry
+            outbox, connection, self._signer, config.nats.subject_prefix, self._identity.node, news, clock, guard, telemetry
         )
         poll_interval = config.wazuh.poll_interval
         source = sources.open_source(config, clock, self._identity.node_name)
@@ -162,12 +162,15 @@ class _Service:
             source,
             lambda: clientkeys.KeysFile(config.wazuh.client_keys_path),
             clock,
-            Backoff(highest=poll_interval, jitter=random.random),
+            self._guard(SOURCE, Backoff(highest=poll_interval, jitter=random.random)),
             telemetry,
         )
         plan = Plan(clock.monotonic(), poll_interval, config.collector.full_interval)
         composer = Composer(self._identity, self._spool.boot)
         return publisher, Watch(source, lookout, composer, outbox, plan, clock, telemetry, poll_interval, self._pages.finding)
+
+    def _guard(self, words: Words, backoff: Backoff) -> Guard:
+        return Guard(words, Signs(self._pages.readiness, self._telemetry, _logger), self._clock, backoff)
 
     def _start_reader(self, watch: Watch) -> asyncio.Future[None]:
         """The reader thread; the future tells its end, and why."""

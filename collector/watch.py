@@ -124,7 +124,7 @@ class Watch:
     def _rest(self, stop: threading.Event) -> None:
         now = self._clock.monotonic()
         if self._lookout.failing:
-            stop.wait(self._plan.rest(now, self._lookout.patience(now)))
+            stop.wait(self._plan.rest(now, self._lookout.patience()))
         else:
             self._source.wait(self._plan.rest(now, self._poll_interval), stop)
 

@@ -10,7 +10,7 @@ from shared import cli, config, keyring, sealing, units
 from shared.clock import SystemClock
 from shared.errors import Stop, Transient
 
-from . import agents, check, events, provision, run, session, tail
+from . import agents, check, events, nodes, provision, quarantine, run, session, tail
 
 _DESCRIPTION: Final = """\
 Reads what the collectors of one Wazuh cluster say of its agents, decides what is true, and publishes every change once,
@@ -23,7 +23,8 @@ First steps:
   wazuh-relay run            decide and publish, until it is stopped
   wazuh-relay tail           watch the events as they come, each one verified
 
-Exit codes: 0 done; 1 a check failed; 70 it cannot go on; 75 try again; 78 the configuration cannot be used.
+Exit codes: 0 done; 1 a check failed, or what was asked for is not there or may not be done; 70 it cannot go on;
+75 try again; 78 the configuration cannot be used.
 """
 
 
@@ -35,7 +36,10 @@ class _TryAgain(Stop):
 
 def main(argv: list[str] | None = None) -> int:
     """The command's exit code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command == "tail" and arguments.agent is not None and arguments.kind in get_args(events.ManagerKind):
+        parser.error(f"--agent and --kind {arguments.kind}: that is an event of a manager, not of an agent")
     return cli.run(lambda: _command(arguments), "wazuh-relay")
 
 
@@ -58,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     _tail_options(_add(commands, "tail", "follow the events and verify each one as it is printed", _tail))
     chosen = _add(commands, "agents", "print what is decided of each agent, from the relay's ledger", _agents)
     chosen.add_argument("--status", choices=get_args(events.Status), help="only agents of this status")
+    _nodes_options(commands)
+    _quarantine_options(commands)
     return parser
 
 
@@ -77,8 +83,35 @@ def _tail_options(parser: argparse.ArgumentParser) -> None:
     begin.add_argument("--from-start", action="store_true", help="begin with the oldest event in the stream, not with the next one")
     begin.add_argument("--since", type=_seconds, metavar="DURATION", help='begin so long ago: "90s", "15m", "24h", "7d"')
     parser.add_argument("--agent", type=_agent, metavar="ID", help="only this agent, such as 001")
-    parser.add_argument("--kind", choices=get_args(events.Kind), help="only events of this kind")
+    parser.add_argument("--kind", choices=tail.KINDS, metavar="KIND", help=f"only events of this kind: {', '.join(tail.KINDS)}")
     parser.add_argument("--limit", type=_count, metavar="N", help="end after N events")
+
+
+def _nodes_options(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verbs = _verbs(commands, "nodes", "print the managers as the relay knows them, or retire one")
+    _add(verbs, "list", "print every manager: is it heard, by which way, how far is its clock off", _nodes_list)
+    forget = _add(verbs, "forget", "retire a manager: what it said leaves the fleet", _nodes_forget)
+    forget.add_argument("node", metavar="NODE", help="its name, as `nodes list` prints it")
+    forget.add_argument("--force", action="store_true", help="also if it is still heard")
+
+
+def _quarantine_options(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verbs = _verbs(commands, "quarantine", "look at the messages that were refused, have one taken in again, or drop it")
+    listed = _add(verbs, "list", "print the refused messages, the newest first", _quarantine_list)
+    listed.add_argument("--limit", type=_count, default=100, metavar="N", help="at most N messages (100)")
+    for name, text, action in (
+        ("show", "print one message whole: why, headers, what it says, its bytes", _quarantine_show),
+        ("retry", "have a message of a collector taken in again, after its cause is mended", _quarantine_retry),
+        ("drop", "delete a message from the quarantine", _quarantine_drop),
+    ):
+        _add(verbs, name, text, action).add_argument("number", type=_count, metavar="N", help="its number, as `quarantine list` prints it")
+
+
+def _verbs(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    return command.add_subparsers(dest="verb", required=True, metavar="VERB")
 
 
 def _seconds(text: str) -> float:
@@ -121,6 +154,31 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _agents(arguments: argparse.Namespace) -> int:
     return agents.show(cli.load_config(arguments), arguments.status, sys.stdout, as_json=arguments.json)
+
+
+def _nodes_list(arguments: argparse.Namespace) -> int:
+    return nodes.show_list(cli.load_config(arguments), sys.stdout, as_json=arguments.json)
+
+
+def _nodes_forget(arguments: argparse.Namespace) -> int:
+    settings = cli.load_config(arguments)
+    return nodes.forget(settings, arguments.node, SystemClock(), sys.stdout, force=arguments.force, as_json=arguments.json)
+
+
+def _quarantine_list(arguments: argparse.Namespace) -> int:
+    return quarantine.show_list(cli.load_config(arguments), arguments.limit, sys.stdout, as_json=arguments.json)
+
+
+def _quarantine_show(arguments: argparse.Namespace) -> int:
+    return quarantine.show_one(cli.load_config(arguments), arguments.number, sys.stdout, as_json=arguments.json)
+
+
+def _quarantine_retry(arguments: argparse.Namespace) -> int:
+    return quarantine.retry(cli.load_config(arguments), arguments.number, SystemClock(), sys.stdout, as_json=arguments.json)
+
+
+def _quarantine_drop(arguments: argparse.Namespace) -> int:
+    return quarantine.drop(cli.load_config(arguments), arguments.number, SystemClock(), sys.stdout, as_json=arguments.json)
 
 
 def _provision(arguments: argparse.Namespace) -> int:

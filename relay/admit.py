@@ -4,7 +4,8 @@ Pure: bytes, headers and keys in, an input out; the parts of a snapshot that is 
 
 Rules
  * The subject names the node, and the header's signature must be under one of that node's keys. Nothing is unpacked before.
- * Ticks are the relay's own: only its own keys sign them.
+ * Ticks and requests (`relay.control`) are the relay's own: only its own keys sign them.
+ * What an operator has taken in again is one whole message of a node; the snapshot that waits for its other parts is not touched.
  * The node in the envelope and in the snapshot must be the subject's; the cluster must be the relay's, once one is known.
  * A node whose clock runs far ahead of the stream's is believed (its offset is measured), but counted.
 """
@@ -16,8 +17,9 @@ from typing import Final
 from shared import sealing, subjects, wire
 from shared.errors import Quarantine
 
+from . import control
 from .assemble import Abandoned, Assembler
-from .fleet import Heard, Input, Ticked
+from .fleet import Forgotten, Heard, Input, Ticked
 
 FUTURE_MS: Final = 300_000
 
@@ -34,6 +36,12 @@ class Raw:
     body: bytes
     position: int
     now: int
+    first_at: int | None = None  # the stream's time when it came first, where it is taken in again
+
+
+def again(request: control.Retry, at: Raw) -> Raw:
+    """The message that an operator has taken in again, in the place of the request."""
+    return Raw(request.subject, request.headers, request.body, at.position, at.now, request.first_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,7 @@ class Admitted:
     payload: bytes = b""  # of the whole snapshot; empty for a tick
     future: bool = False
     abandoned: Abandoned | None = None
+    request: control.Request | None = None
 
 
 class Gate:
@@ -59,11 +68,15 @@ class Gate:
         """The input that a message makes; `cluster` is the relay's, empty as long as none is known.
 
         Raises Quarantine: unknown_node, unsigned, bad_signature, malformed, newer_schema, oversized, wrong_node,
-        incomplete, wrong_cluster.
+        incomplete, wrong_cluster, stale.
         """
         token = raw.subject.removeprefix(self._prefix)
+        if raw.first_at is not None:
+            return self._again(raw, raw.first_at, node_of(token, raw.subject), cluster)
         if token == subjects.TICK:
             return self._tick(raw)
+        if token == subjects.CONTROL:
+            return self._request(raw)
         node = node_of(token, raw.subject)
         part = self._part(raw, node)
         abandoned = self._assembler.interrupted(node, part)
@@ -85,6 +98,19 @@ class Gate:
         if not isinstance(wire.open_part(raw.body), wire.Tick):
             raise wire.malformed("it is no tick")
         return Admitted(Ticked(raw.position, raw.now))
+
+    def _request(self, raw: Raw) -> Admitted:
+        request = control.opened(raw.subject, raw.headers, raw.body, raw.now, self._own)
+        given = Forgotten(raw.position, raw.now, request.node) if isinstance(request, control.Forget) else None
+        return Admitted(given, request=request)
+
+    def _again(self, raw: Raw, first_at: int, node: str, cluster: str) -> Admitted:
+        part = self._part(raw, node)
+        payload = Assembler().feed(node, part, raw.position)
+        if payload is None:
+            raise Quarantine("incomplete", f"message of node {node!r} refused again: it is one part of {part.total}")
+        snapshot = _snapshot(payload, node, part, cluster)
+        return Admitted(Heard(raw.position, raw.now, part.sent_at + raw.now - first_at, snapshot), payload)
 
     def _part(self, raw: Raw, node: str) -> wire.Part:
         signature = _signature(raw)

@@ -8,7 +8,7 @@ from shared import cli, config, subjects
 from . import events, ledger
 from .decided import Agent
 
-HEADERS: Final = ("ID", "NAME", "STATUS", "WHY", "SINCE", "IP", "LAST KEEPALIVE", "NODE", "WAITS")
+HEADERS: Final = ("ID", "NAME", "STATUS", "WHY", "SINCE", "IP", "LAST KEEPALIVE", "MANAGER", "MARKS", "WAITS")
 
 
 def show(settings: config.Config, status: str | None, out: TextIO, *, as_json: bool) -> int:
@@ -36,6 +36,8 @@ def facts(agent: Agent) -> dict[str, Any]:
         "ip_address": agent.ip,
         "last_keepalive": None if agent.last_keepalive is None else events.utc(agent.last_keepalive),
         "manager_node": agent.manager_node,
+        "overdue_since": None if agent.overdue is None else events.utc(agent.overdue),
+        "version_refused": agent.refused,
         "waits": None if agent.hold is None else {"for": agent.hold.kind, "until": events.utc(agent.hold.until // 1000)},
         "last_event_id": agent.last_event_id or None,
     }
@@ -46,4 +48,9 @@ def _rows(agents: Iterable[Agent]) -> Iterable[tuple[object, ...]]:
         told = facts(agent)
         waits = None if told["waits"] is None else f"{told['waits']['for']} until {told['waits']['until']}"
         columns = ("agent_id", "agent_name", "status", "reason", "since", "ip_address", "last_keepalive", "manager_node")
-        yield (*(told[column] for column in columns), waits)
+        yield (*(told[column] for column in columns), _marks(told), waits)
+
+
+def _marks(told: dict[str, Any]) -> str | None:
+    overdue = None if told["overdue_since"] is None else f"overdue since {told['overdue_since']}"
+    return ", ".join(filter(None, (overdue, "version refused" if told["version_refused"] else None))) or None

@@ -13,8 +13,15 @@ def is_over(fleet: Fleet, now: int) -> bool:
     if now - (fleet.began_at or now) >= fleet.policy.baseline_timeout:
         return True
     masters = [node for node in fleet.nodes.values() if node.node_type != "worker"]
+    if any(_nameless(fleet, master) for master in masters):
+        return False
     whole = {node.node_name for node in fleet.nodes.values() if node.whole}
     return bool(masters) and {master.node_name for master in masters} | _named(fleet, masters) <= whole
+
+
+def _nameless(fleet: Fleet, master: Node) -> bool:
+    """5.0: a cluster whose rows name no node, so that nobody can say for whom to wait."""
+    return master.node_type == "master" and any(row.node_name is None for row in fleet.tables[master.node].rows.values())
 
 
 def _named(fleet: Fleet, masters: Iterable[Node]) -> set[str]:

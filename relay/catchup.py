@@ -6,28 +6,35 @@
  * P <= position: the ledger knows all that was published. It goes on.
  * The ledger has decided before but not up to P (a power failure took its last transactions, or it is an older copy): it
    decides the same again, to the same sequences, and does not store what is published (`Ledger.mark_sent`).
+ * The ledger is new and RAW is all newer than EVENTS (NATS was made anew but for EVENTS): what was told is taken over first.
  * The ledger is new: RAW is decided again from its beginning, muted. RAW may begin after the fleet did, so what comes out
-   need not be what was published. Just before P every agent is set to what was published of it before P; P is decided, and
-   its messages that are in EVENTS are left out; after P every agent is judged anew against what was published of it.
+   need not be what was published. Just before P every agent, ghost and manager is set to what was told of it before P. P is
+   decided: muted too where all its messages are in EVENTS (the last batch says how many events there were), else those that
+   are there are left out. After P every agent is judged anew against what was told of it.
 
-Reading messages is pure (`published`); the rest asks NATS.
+What is read of EVENTS, page by page and kept as events:
+ * of each agent the last message of each kind, at most one for each of `published.SUBJECTS`;
+ * of all managers together the newest MOST events;
+ * where P's messages are not all there: P's, and what was told before of the agents that P tells of.
+
+What a message says and how it is taken over is in `relay.published`; this asks NATS.
 """
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from shared import jetstream, jsapi, subjects
 from shared.errors import Stop
 
-from . import deliver, events, ledger, publish, reading, seal
+from . import deliver, events, ledger, publish, published, reading, seal
 from .books import Books
-from .decided import Agent
+from .published import Told
 
 STEP: Final = 2_000  # messages: how far back the first look for P's first message goes
-MANY: Final = 500  # agents: above it their subjects are not listed but all are read
+MANY: Final = 500  # agents: above it they are not listed but all are read
+MOST: Final = 10_000  # events of managers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +42,11 @@ class Replay:
     """What is to be decided again. `through` is P."""
 
     through: int
-    before: Mapping[int, Agent] = field(default_factory=dict)  # as published last before P
-    at: Mapping[int, Agent] = field(default_factory=dict)  # as published at P
-    sent: frozenset[str] = frozenset()  # message ids published at P
+    before: Told = field(default_factory=Told)  # what was told before P
+    after: Told = field(default_factory=Told)  # what was told when P was, where deciding P again may come to something else
+    sent: frozenset[str] = frozenset()  # ids of P's messages
+    whole: bool = False  # all of P's messages are in EVENTS
+    ended_at: int = 0  # Unix s by the stream's clock: when the last message of EVENTS came
 
 
 async def begin(connection: jetstream.Connection, books: Books, book: ledger.Ledger, prefix: str) -> Replay | None:
@@ -58,7 +67,7 @@ async def begin(connection: jetstream.Connection, books: Books, book: ledger.Led
         return None
     if position == 0 or sequence == sent:
         await books.insist(book.start_sequence_at, sent)
-        return _within(await read(connection, prefix, last, through), int(raw["last_seq"]))
+        return await read(connection, prefix, last, through, raw)
     if int(raw["first_seq"]) > position + 1:
         raise Stop(
             f"the ledger has decided RAW up to {position}, EVENTS holds what was decided from {through}, and RAW begins at"
@@ -68,28 +77,86 @@ async def begin(connection: jetstream.Connection, books: Books, book: ledger.Led
     return None
 
 
-def _within(replay: Replay, last: int) -> Replay:
-    """A RAW that ends before P was made anew, or lost its end: all that it holds is older than what was published."""
-    if last >= replay.through:
-        return replay
-    return Replay(last + 1, before={**replay.before, **replay.at})
-
-
 # Reading EVENTS -----------------------------------------------------------------------------------------------------
 
 
-async def read(connection: jetstream.Connection, prefix: str, last: jsapi.StoredMessage, position: int) -> Replay:
-    """What EVENTS says was published, before and at the RAW position of its last message."""
-    stream, statuses = subjects.events_stream(prefix), f"{prefix}.agent.*.status"
-    final = [m async for m in reading.through(connection, stream, last.seq, _wanted("last_per_subject", [statuses]))]
+@dataclass(slots=True)
+class _Heard:
+    """What was read of EVENTS, and whom of it P told of."""
+
+    through: int
+    newest: Told = field(default_factory=Told)
+    before: Told = field(default_factory=Told)
+    agents: set[int] = field(default_factory=set)
+    managers: set[str] = field(default_factory=set)
+
+    def hear(self, message: jsapi.Delivered) -> None:
+        event = published.event_of(message.headers, message.data)
+        if event is None:
+            return
+        self.newest.hear(event)
+        if seal.raw_position(message.headers) == self.through:
+            self.agents.add(event.agent_id)
+            return
+        self.before.hear(event)
+        if event.kind == "removed":  # nobody asks for it again, and there may be more of them than agents
+            del self.newest.ghosts[event.agent_id], self.before.ghosts[event.agent_id]
+
+    def hear_manager(self, message: jsapi.Delivered) -> None:
+        event = published.manager_event_of(message.data)
+        if event is None:
+            return
+        self.newest.hear_manager(event)
+        if seal.raw_position(message.headers) == self.through:
+            self.managers.add(event.node)
+        else:
+            self.before.hear_manager(event)
+
+
+async def read(connection: jetstream.Connection, prefix: str, last: jsapi.StoredMessage, position: int, raw: Mapping[str, Any]) -> Replay:
+    """What EVENTS says was told, before and at the RAW position of its last message. `raw`: the state of that stream."""
+    stream, heard, ended_at = subjects.events_stream(prefix), _Heard(position), last.time_ms // 1000
+    newest = _wanted("last_per_subject", _every(prefix, "*", published.SUBJECTS))
+    async for message in reading.through(connection, stream, last.seq, newest):
+        heard.hear(message)
+    async for message in _of_managers(connection, prefix, last):
+        heard.hear_manager(message)
+    if raw["messages"] == 0 or datetime.fromisoformat(raw["first_ts"]).timestamp() * 1000 > last.time_ms:
+        return Replay(int(raw["first_seq"]), heard.newest, ended_at=ended_at)  # RAW was made anew, and is newer than all that was told
+    if int(raw["last_seq"]) < position:  # RAW lost its end: all that it holds is older
+        return Replay(int(raw["last_seq"]) + 1, heard.newest, ended_at=ended_at)
+    if published.ends_its_input(last.headers, last.data):
+        return Replay(position, heard.before.but(heard.agents), heard.newest, whole=True, ended_at=ended_at)
     first, sent = await _at(connection, stream, last, position)
-    at = [m for m in final if seal.raw_position(m.headers) == position]
-    before = {m.subject: m for m in final if seal.raw_position(m.headers) != position}
-    if at:
-        chosen = [m.subject for m in at] if len(at) <= MANY else [statuses]
-        async for message in reading.through(connection, stream, first - 1, _wanted("all", chosen)):
-            before[message.subject] = message
-    return Replay(position, _agents(before.values()), _agents(at), sent)
+    before = await _before(connection, prefix, first, heard)
+    return Replay(position, before, heard.newest.only(heard.agents, heard.managers), sent, ended_at=ended_at)
+
+
+async def _of_managers(connection: jetstream.Connection, prefix: str, last: jsapi.StoredMessage) -> AsyncIterator[jsapi.Delivered]:
+    """The newest events of managers, at most MOST."""
+    stream, start = subjects.events_stream(prefix), 1
+    while True:
+        wanted = {**_wanted("by_start_sequence", [subjects.manager_events(prefix)]), "opt_start_seq": start}
+        async with reading.opened(connection, stream, wanted) as (_, pending):
+            if pending <= MOST:
+                break
+        start = (start + last.seq + 1) // 2
+    async for message in reading.through(connection, stream, last.seq, wanted):
+        yield message
+
+
+async def _before(connection: jetstream.Connection, prefix: str, first: int, heard: _Heard) -> Told:
+    """What was told before P's first message, at stream sequence `first`."""
+    before, stream = heard.before.but(heard.agents), subjects.events_stream(prefix)
+    if not heard.agents:
+        return before
+    listed = [subjects.agent_id(number) for number in sorted(heard.agents)] if len(heard.agents) <= MANY else ["*"]
+    chosen = [subject for who in listed for subject in _every(prefix, who, ("*",))]
+    async for message in reading.through(connection, stream, first - 1, _wanted("all", chosen)):
+        event = published.event_of(message.headers, message.data)
+        if event is not None and event.agent_id in heard.agents:
+            before.hear(event)
+    return before
 
 
 async def _at(connection: jetstream.Connection, stream: str, last: jsapi.StoredMessage, position: int) -> tuple[int, frozenset[str]]:
@@ -109,55 +176,5 @@ def _wanted(policy: str, chosen: list[str]) -> dict[str, Any]:
     return {"deliver_policy": policy, "filter_subjects": chosen}
 
 
-def _agents(messages: Iterable[jsapi.Delivered]) -> dict[int, Agent]:
-    agents = (published(message.headers, message.data) for message in messages)
-    return {agent.id: agent for agent in agents if agent is not None}
-
-
-def published(headers: Mapping[str, str], body: bytes) -> Agent | None:
-    """The agent that a message on its `.status` subject tells of; None where that is no event of this version.
-
-    What an event does not tell is left open: `decide` fills in date_add, witness and contact when it meets the agent.
-    """
-    try:
-        fields = json.loads(body)
-        agent = Agent(
-            id=int(fields["agent_id"]),
-            name=str(fields["agent_name"]),
-            date_add=0,
-            status=fields["current_status"],
-            reason=headers[events.H_REASON],  # type: ignore[arg-type]
-            since=_seconds(fields["timestamp"]) or 0,
-            ip=fields["ip_address"],
-            last_keepalive=_seconds(fields["last_keepalive"]),
-            manager_node=str(fields["manager_node"]),
-            witness=None,
-            contact=None,
-            last_event_id=str(fields["event_id"]),
-            hold=None,
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
-    known = agent.status in get_args(events.Status) and agent.reason in get_args(events.Reason)
-    return agent if known else None
-
-
-def _seconds(text: str | None) -> int | None:
-    return None if text is None else int(datetime.fromisoformat(text).timestamp())
-
-
-# Taking it over -----------------------------------------------------------------------------------------------------
-
-
-def taken_over(known: Mapping[int, Agent], told: Mapping[int, Agent]) -> list[Agent]:
-    """The agents as they were published: what the replay found of them, with the published status.
-
-    An agent that was published as removed is left as the replay has it.
-    """
-    return [_merged(known.get(agent.id), agent) for agent in told.values() if agent.status != "Unknown"]
-
-
-def _merged(known: Agent | None, told: Agent) -> Agent:
-    if known is None or known.name != told.name:
-        return told
-    return replace(known, status=told.status, reason=told.reason, since=told.since, last_event_id=told.last_event_id)
+def _every(prefix: str, who: str, tokens: Collection[str]) -> list[str]:
+    return [f"{prefix}.agent.{who}.{token}" for token in tokens]

@@ -141,7 +141,8 @@ def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
     seconds = contact_seconds(node, table, row)
     if seconds is None:
         return None
-    frozen = row.id in table.quiet and row.status in ("active", "pending")
+    quiet = table.quiet.get(row.id)  # older than the row, where that came after it
+    frozen = quiet is not None and row.status in ("active", "pending") and quiet >= (row.last_keepalive or 0)
     return Claim(node, row, seconds * 1000 + node.offset, seconds, mirror=not first_hand(node, row), frozen=frozen)
 
 
@@ -234,7 +235,13 @@ def known_at(claim: Claim, gone: Claim) -> int:
 
 def _outranks(worker: Claim, masters: Sequence[Claim]) -> bool:
     """Whether a worker's row stands against the master's newer one: not once it is known to have fallen silent, and not
-    against a living row that the master's own remoted wrote (its node_name proves it) after the worker's agent left."""
+    against what the master's own remoted wrote (its node_name proves it) after the worker's agent left."""
     if worker.alive:
         return not worker.frozen
-    return not any(claim.alive and not claim.mirror and claim.row.node_name is not None for claim in masters)
+    return not any(claim.row.node_name is not None and not claim.mirror and not may_have_said(worker, claim) for claim in masters)
+
+
+def may_have_said(worker: Claim, stop: Claim) -> bool:
+    """Whether a stop on a master's row may be a worker's older word (`relay.races`): by the worker's own clock, in which a copy
+    is. What fell silent there since has not come back after it; and a newer word of it would be true."""
+    return stop.stopped and not worker.frozen and stop.row.disconnection_time <= worker.seconds

@@ -1,6 +1,8 @@
 """The ledger's database: opened, locked, and its errors said in sentences. All that SQLite and PostgreSQL do not share is here.
 
 Rules
+ * PostgreSQL ends a session that sits in a transaction, waits for a lock or works on one statement for long: a relay that is
+   frozen, or cut off, must not hold up the one that stands by for it.
  * SQLite writes a log (WAL) and does not wait for the disk at each commit (`synchronous=NORMAL`): what a power loss takes
    is the last transactions whole, and RAW is replayed from the position that is left, to the same decisions.
  * One relay writes a SQLite ledger; the lock is a file beside it, and ends with the process that holds it.
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Final, NewType
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, exc
+from sqlalchemy import ColumnElement, Connection, Engine, Insert, Integer, Table, create_engine, event, exc, literal_column, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
@@ -39,9 +41,30 @@ _INSERTS: Final[Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert
     "postgresql": postgresql.insert,
 }
 
+_CLOCKS: Final[Mapping[str, str]] = {
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+}
+
 BUSY_TIMEOUT: Final = 5.0  # seconds: a reader's or a backup's lock on SQLite is over by then
-CONNECT_TIMEOUT: Final = 5  # seconds, PostgreSQL
-_COMMON: Final = {"pool_size": 1, "max_overflow": 0, "hide_parameters": True}  # names and payloads are not for error texts
+_COMMON: Final = {"max_overflow": 0, "hide_parameters": True}  # names and payloads are not for error texts
+
+# PostgreSQL, in its own units.
+SETTINGS: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s -c client_min_messages=warning"
+NETWORK: Final[Mapping[str, int | str]] = {  # a peer that is gone is noticed within about ten seconds
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "wazuh-relay",
+}
+CONNECTIONS: Final = 2  # the ledger's thread and the lease's: a long transaction must not cost the lease
+SERIAL: Final = 0x57617A756821  # the advisory lock under which the schema is changed
+STUCK_S: Final = 3.0
+"""A session that holds a row somebody else is entitled to, and that has waited for its client so long, is a frozen relay's.
+idle_in_transaction_session_timeout does not see it where it froze between the statements of a pipeline."""
+
 CHUNK: Final = 5_000  # rows handed to the driver at once: a few MB
 JOURNAL_BYTES: Final = 64 * 1024 * 1024  # what the log is cut back to after a large transaction
 MODE: Final = 0o640  # names and addresses of a fleet are for its operators
@@ -54,15 +77,24 @@ Prepared = NewType("Prepared", str)
 
 
 class Database:
-    """One database, for one thread. `where` names it in sentences."""
+    """One database. `where` names it in sentences, `now` is its clock (Unix ms) as an expression."""
 
     def __init__(self, engine: Engine, where: str, lock: int | None) -> None:
         self.where = where
-        self._engine = engine
-        self._writing = engine.execution_options(writing=True)
+        self.now: ColumnElement[int] = literal_column(_CLOCKS[engine.dialect.name], Integer)
+        self._engine = self._reading = self._writing = engine
         self._lock = lock
         if engine.dialect.name == "sqlite":
             event.listen(engine, "begin", _begin)
+            self._writing = engine.execution_options(writing=True)
+        else:
+            self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
+            self._writing = engine.execution_options(isolation_level="READ COMMITTED")
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else can write here, as long as this is open: the lock of a SQLite ledger is held."""
+        return self._lock is not None
 
     @classmethod
     def open(cls, url: str, *, read_only: bool = False) -> "Database":
@@ -79,7 +111,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one moment."""
-        with self._explained(), self._engine.begin() as connection:
+        with self._explained(), self._reading.begin() as connection:
             yield connection
 
     @contextmanager
@@ -87,6 +119,19 @@ class Database:
         """A transaction that is committed whole at its end, or not at all."""
         with self._explained(), self._writing.begin() as connection:
             yield connection
+
+    def serialize(self, connection: Connection) -> None:
+        """Let nobody else change the schema until the end of this transaction, however long that takes."""
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SERIAL})")
+
+    def evict(self, connection: Connection, table: Table) -> int:
+        """End the sessions that hold rows of a table and have waited for their clients too long; how many."""
+        if connection.dialect.name != "postgresql":
+            return 0
+        return len(connection.execute(_EVICT, {"table": table.name, "seconds": STUCK_S}).all())
 
     def prepare(self, statement: UpdateBase, columns: Iterable[str]) -> Prepared:
         """Compile a statement for rows that hold `columns` in this order."""
@@ -115,6 +160,16 @@ class Database:
             yield
         except exc.SQLAlchemyError as error:
             raise explain(error, self.where) from error
+
+
+_EVICT: Final = text(
+    """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND wait_event_type = 'Client' AND state_change < clock_timestamp() - make_interval(secs => :seconds)
+    AND pid IN (
+        SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+        WHERE relation = to_regclass(:table) AND granted AND mode IN ('RowShareLock', 'RowExclusiveLock')
+        AND datname = current_database())"""
+)
 
 
 def execute(connection: Connection, statement: Prepared, rows: Iterable[Row]) -> None:
@@ -181,7 +236,7 @@ def _sqlite(path: Path, *, read_only: bool) -> Engine:
             _pragmas(connection, path)
         return connection
 
-    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, **_COMMON)
+    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1, **_COMMON)
 
 
 def _pragmas(connection: sqlite3.Connection, path: Path) -> None:
@@ -194,12 +249,13 @@ def _pragmas(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _postgresql(url: URL, *, read_only: bool) -> Engine:
-    options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
-    arguments = {"connect_timeout": CONNECT_TIMEOUT, **options}
+    settings = [SETTINGS, "-c default_transaction_read_only=on"] if read_only else [SETTINGS]
+    own = {name: value for name, value in NETWORK.items() if name not in url.query}  # what an operator sets counts
+    own["options"] = " ".join([*settings, *url.normalized_query.get("options", ())])
     try:
-        return create_engine(url, connect_args=arguments, paramstyle="format", **_COMMON)
+        return create_engine(url, connect_args=own, paramstyle="format", poolclass=QueuePool, pool_size=CONNECTIONS, **_COMMON)
     except ImportError as error:
-        raise ConfigError("relay.ledger_url is a PostgreSQL database; install the package psycopg, or use sqlite") from error
+        raise ConfigError("relay.ledger_url is a PostgreSQL database; install wazuh-jetstream[relay,postgresql], or use sqlite") from error
 
 
 def _begin(connection: Connection) -> None:

@@ -83,7 +83,7 @@ def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
         if entry is None:
             haunt = asides.haunted(fleet, number, ghost, now, late=late)
             return Judged(number, None, (*made, *haunt.events), ghost=haunt.ghost)
-        known = _registered(fleet, entry, made, late=late)
+        known = _registered(fleet, entry, ghost, made, late=late)
     elif entry is not None and known.date_add == 0:
         known = replace(known, date_add=entry[1].date_add)
     judged = _weigh(fleet, known, now, made, late=late)
@@ -190,7 +190,8 @@ def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
             apart = abs(claim.node.offset - fleet.nodes[known.witness].offset)
             return claim.contact < decided + fleet.policy.sync_jitter + apart
         if claim.mirror:
-            return claim.contact < decided + fleet.policy.sync_jitter or claim.stamped
+            stamped = claim.row.status == "active" and claim.stamped
+            return claim.contact < decided + fleet.policy.sync_jitter or stamped
         # Who said goodbye may be back within the second; who fell silent was last heard of in this very row.
         return claim.contact < decided - claims.TIE if known.reason == "stopped" else claim.contact <= decided
     copied = claim.mirror or known.mirrored or _is_nameless_copy(fleet, known)
@@ -230,8 +231,8 @@ def _without_claim(known: Agent) -> Agent:
 # Rule 5: registration and removal -----------------------------------------------------------------------------------
 
 
-def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], made: list[Event], *, late: bool) -> Agent:
-    """A new agent, and the event that says so, once the baseline is over."""
+def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], ghost: Ghost | None, made: list[Event], *, late: bool) -> Agent:
+    """A new agent, and the event that says so, once the baseline is over. One that was here before follows on its removal."""
     node, row = entry
     agent = Agent(
         id=row.id,
@@ -245,12 +246,12 @@ def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], made: list[Event], *
         manager_node=node.node,
         witness=None,
         contact=None,
-        last_event_id=made[-1].event_id if made else "",
+        last_event_id=made[-1].event_id if made else ghost.last_event_id if ghost is not None else "",
         hold=None,
     )
     if not fleet.settled:
         return agent
-    made.append(telling.event(fleet, agent, "registered", "registered", "NeverConnected", agent.date_add, late=late))
+    made.append(telling.event(fleet, agent, "registered", "registered", "NeverConnected", registry.registered_at(fleet, row), late=late))
     return replace(agent, status="NeverConnected", last_event_id=made[-1].event_id)
 
 

@@ -5,6 +5,8 @@ Rules
  * What was delivered before is acked and dropped.
  * A hole is asked for again, once. If the stream itself no longer has those messages (its limits), reading goes on behind
    them, counted and logged. If it has them, somebody else reads from this consumer.
+ * A consumer that was deleted is not made again here, for want of the right to: that is told, and once it is there reading
+   goes on behind the position.
  * Acks come after the ledger's transaction. Never a nak: it makes the server deliver out of order.
 """
 
@@ -70,7 +72,13 @@ class Cursor:
     async def _reset(self) -> None:
         state = (await self._connection.stream_info(self._stream))["state"]
         check_end(self._stream, int(state["last_seq"]), self._last)
-        await self._connection.reset_consumer(self._stream, self._consumer, self._last + 1)
+        try:
+            await self._connection.reset_consumer(self._stream, self._consumer, self._last + 1)
+        except jsapi.NotStored as error:
+            raise jsapi.NotStored(
+                f"consumer {self._consumer} of {self._stream} is not there ({error}); the relay may not make it: run wazuh-relay provision,"
+                " and reading goes on where it was"
+            ) from error
         self._metrics.count("wazuh_jetstream_relay_consumer_resets_total")
         self._in_order = True
 

@@ -64,7 +64,16 @@ class Ticked:
     now: int
 
 
-Input = Heard | Ticked
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """An operator has retired a node."""
+
+    position: int
+    now: int
+    node: str
+
+
+Input = Heard | Ticked | Forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +192,17 @@ class Fleet:
         lines = self._overdue_lines()
         if isinstance(given, Ticked):
             return Folded(frozenset(self._freshen(given.now) | self._fell_silent(lines)))
+        if isinstance(given, Forgotten):
+            return Folded(frozenset(self.forget(given.node) | self._freshen(given.now) | self._fell_silent(lines)))
         known = self.nodes.get(given.snapshot.node)
         refusal = order(known, given.snapshot)
         if refusal is not None:
             return Folded(frozenset(self._freshen(given.now) | self._fell_silent(lines)), refused=refusal)
-        touched, node = self._take(known, given)
+        touched = self._take(known, given)
         touched |= self._freshen(given.now) | self._fell_silent(lines)
-        return Folded(frozenset(touched), late=given.now - (given.snapshot.taken_at + node.offset) > self.policy.node_stale)
+        return Folded(frozenset(touched), late=given.sent_at - given.snapshot.taken_at > self.policy.node_stale)
 
-    def _take(self, known: Node | None, given: Heard) -> tuple[set[int], Node]:
+    def _take(self, known: Node | None, given: Heard) -> set[int]:
         table = self.tables.setdefault(given.snapshot.node, Table())
         said = doubts.believed(known is not None and known.doubted, table, given.snapshot)
         touched = absorb(table, said)
@@ -199,7 +210,14 @@ class Fleet:
         node = self.nodes[node.node] = replace(node, doubted=said is not given.snapshot)
         if tells_absence(node) and not (known is not None and tells_absence(known)):
             touched |= self.agents.keys() - table.rows.keys()  # what left while that proved nothing is proved now
-        return touched, node
+        return touched
+
+    def forget(self, name: str) -> set[int]:
+        """A node leaves the fleet; the ids that it had rows of, or that were its agents."""
+        self.nodes.pop(name, None)
+        self.managers.pop(name, None)
+        rows = self.tables.pop(name, Table()).rows.keys()
+        return {*rows, *(agent.id for agent in self.agents.values() if name in (agent.witness, agent.manager_node))}
 
     def _overdue_lines(self) -> dict[str, int]:
         """For each fresh node the last keepalive (Unix s by its clock) up to which a silence is overdue (rule 9)."""
@@ -331,7 +349,8 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         offset_least=least,
         offset_since=since,
         heard_at=given.now,
-        seen_at=max(min(s.taken_at + offset, given.now) if readable else 0, known.seen_at if known else 0),
+        # By one clock alone, so that setting it makes no node unheard.
+        seen_at=max(given.now - max(0, given.sent_at - s.taken_at) if readable else 0, known.seen_at if known else 0),
         as_of=max(min(s.as_of + offset, given.now) if readable else 0, known.as_of if known else 0),
         quiet_at=s.taken_at if s.quiet is not None and readable else (known.quiet_at if known else 0),
         whole=whole,

@@ -1,4 +1,5 @@
-"""Tells of each manager node, in time: is it heard, can its source be read, how far is its clock off, whose agents are there.
+"""Tells of each manager node, in time: is it heard, can its source be read, how far is its clock off, whose agents are there
+and how many of them are overdue.
 
 Heartbeats go to a stream of their own, past the outbox: a lost one is replaced by the next. They are sealed like events.
 """
@@ -32,13 +33,16 @@ STATUSES: Final[dict[events.Status, str]] = {
 def bodies(fleet: Fleet, now_ms: int) -> list[dict[str, Any]]:
     """A heartbeat's body for each known node; `now_ms` is Unix ms."""
     here: dict[str, Counter[events.Status]] = {node: Counter() for node in fleet.nodes}
+    overdue = Counter(agent.manager_node for agent in fleet.agents.values() if agent.overdue is not None)
     for agent in fleet.agents.values():
         if agent.manager_node in here:
             here[agent.manager_node][agent.status] += 1
-    return [_body(node, here[node.node], now_ms) for node in fleet.nodes.values()]
+    off = {manager.node for manager in fleet.managers.values() if manager.clock_off}
+    return [_body(node, here[node.node], overdue[node.node], now_ms, clock_off=node.node in off) for node in fleet.nodes.values()]
 
 
-def _body(node: Node, agents: Counter[events.Status], now_ms: int) -> dict[str, Any]:
+def _body(node: Node, agents: Counter[events.Status], overdue: int, now_ms: int, *, clock_off: bool) -> dict[str, Any]:
+    counts = {word: agents[status] for status, word in STATUSES.items()}
     return {
         "manager_node": node.node,
         "timestamp": events.utc(now_ms // 1000),
@@ -46,8 +50,9 @@ def _body(node: Node, agents: Counter[events.Status], now_ms: int) -> dict[str, 
         "node_type": node.node_type,
         "source": node.source,
         "source_state": node.source_state,
-        "agents": {"total": agents.total(), **{word: agents[status] for status, word in STATUSES.items()}},
+        "agents": {"total": agents.total(), **counts, "overdue": overdue},
         "clock_offset_seconds": max(-EXACT, min(node.offset, EXACT)) / 1000,
+        "clock_off": clock_off,
         "last_snapshot": events.utc(node.heard_at // 1000),
         "boot": min(node.boot, EXACT),
         "seq": min(node.seq, EXACT),

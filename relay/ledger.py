@@ -12,12 +12,13 @@ Rules
  * Of a node, that is stored from which `fleet.absorb` makes its tables again: one full snapshot and the deltas since. The
    table itself is written as the full where a payload does not say all of it, or where the deltas become many.
  * `restore` gives exactly the fleet that was there. Small facts are stored as they are, never computed again.
+ * Only the relay that leads writes (`relay.lease`): who does not is told so by every method that writes and by `outbox`.
 
 Not here: which database it is (`relay.database`), what a row looks like (`relay.stored`), what is decided (`relay.decide`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -25,16 +26,18 @@ from sqlalchemy import Case, ColumnElement, Connection, Insert, Table, Update, b
 from sqlalchemy import Row as Found
 
 from shared import crashpoints, wire
-from shared.errors import ConfigError, Quarantine
+from shared.errors import ConfigError, Quarantine, Unreachable
 
 from . import fleet, migrations, stored
 from .database import Database, Prepared, execute
-from .decided import Agent, Decision
+from .decided import Agent, Decision, Ghost, Manager
 from .fleet import Fleet, Node
+from .lease import NAMELESS, Lease, Terms
 from .schema import AGENTS, GHOSTS, HISTORY, MANAGERS, META, NODES, OUTBOX, QUARANTINE, QUIET, SNAPSHOTS
-from .stored import Kept, Outgoing, Past, Quarantined
+from .shelf import Shelf
+from .stored import Kept, Outgoing, Past
 
-__all__ = ["Kept", "Ledger", "Outgoing", "Past", "Pruned", "Quarantined"]
+__all__ = ["Kept", "Ledger", "Outgoing", "Past", "Pruned"]
 
 CROWDED: Final = 2_000
 """Snapshots of a node after which its table is written whole. With 25 deltas a second and a full a minute it never comes to
@@ -73,7 +76,8 @@ class _Seen:
 class Ledger:
     """A ledger, open. All times are Unix milliseconds by the stream's clock."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lease: Lease) -> None:
+        self.lease = lease
         self._database = database
         # Forgotten with every error: nobody knows then whether the transaction was committed.
         self._seen: dict[str, _Seen] | None = None
@@ -87,10 +91,13 @@ class Ledger:
         self._insert_snapshots = _whole_rows(database, insert(SNAPSHOTS))
         self._insert_history = database.prepare(insert(HISTORY), HISTORY.c.keys()[1:])  # but its number, which counts by itself
         self._insert_outbox = _whole_rows(database, insert(OUTBOX))
+        self.shelf = Shelf(database.read, self._write)
 
     @classmethod
-    def open(cls, url: str, *, read_only: bool = False) -> Self:
+    def open(cls, url: str, *, read_only: bool = False, terms: Terms = NAMELESS) -> Self:
         """Open, make or migrate the ledger of `relay.ledger_url`. Read-only it takes no lock and changes nothing.
+
+        One on SQLite leads from here on; on PostgreSQL it writes once `lease.take` said so, in the name of `terms`.
 
         Raises ConfigError where the URL is wrong, the directory or a permission is missing, another relay uses it, it is no
         ledger or a newer one; Unreachable where it does not answer now.
@@ -98,13 +105,18 @@ class Ledger:
         database = Database.open(url, read_only=read_only)
         try:
             (migrations.require if read_only else migrations.migrate)(database)
-            return cls(database)
+            lease = Lease(database, terms)
+            if database.alone:
+                lease.take()
+            return cls(database, lease)
         except BaseException:
             database.close()
             raise
 
     def close(self) -> None:
-        """Let go of it. Nothing is lost by not closing."""
+        """Let go of it and of the lease. Nothing is lost by not closing: a lease that is not given back runs out."""
+        with suppress(Unreachable):
+            self.lease.release()
         self._database.close()
 
     def check(self) -> None:
@@ -143,6 +155,7 @@ class Ledger:
         with self._database.read() as connection, self._readable():
             meta = connection.execute(select(META)).one()
             restored.began_at, restored.heard_at, restored.settled = meta.began_at, meta.heard_at, meta.settled
+            self.shelf.doubt()
             self._seen = _seen(connection)
             for seen in self._seen.values():
                 restored.nodes[seen.node.node] = seen.node
@@ -193,23 +206,14 @@ class Ledger:
         """Keep a message that cannot be accepted, and be done with it."""
         with self._write() as connection:
             if _moved(connection, _DONE, {"to": position}) is not None:
-                connection.execute(
-                    insert(QUARANTINE).values(
-                        position=position,
-                        now=now,
-                        subject=stored.plain(subject),
-                        reason=reason,
-                        sentence=stored.plain(sentence),
-                        headers=stored.headers_text(headers),
-                        payload=payload,
-                    )
-                )
+                self.shelf.put(connection, position, now, subject, reason, sentence, headers, payload)
 
     # What is to be published ----------------------------------------------------------------------------------------
 
     def outbox(self, limit: int) -> list[Outgoing]:
-        """The first messages that are not known to be in EVENTS, in order."""
+        """The first messages that are not known to be in EVENTS, in order. Raises Superseded: another relay publishes them."""
         with self._database.read() as connection:
+            self.lease.check(connection)
             return list(map(stored.outgoing_of, connection.execute(select(OUTBOX).order_by(OUTBOX.c.sequence).limit(limit))))
 
     def mark_sent(self, sequence: int) -> None:
@@ -217,14 +221,27 @@ class Ledger:
         when it decides again what a power failure took from it."""
         self._advance(sequence, META.c.outbox_sequence)
 
+    def confirm_sent(self, sequence: int, message_id: str | None) -> int | None:
+        """EVENTS ends with this message: mark it and all before it as sent. The sequence up to which that was known before;
+        None where the message is not this ledger's."""
+        with self._write() as connection:
+            known = int(connection.execute(select(META.c.sent_through)).scalar_one())
+            found = connection.scalar(select(OUTBOX.c.message_id).where(OUTBOX.c.sequence == sequence))
+            if sequence > known and (found is None or found != message_id):
+                return None
+            _mark(connection, sequence, META.c.outbox_sequence)
+            return known
+
     def start_sequence_at(self, sequence: int) -> None:
         """For a ledger that is rebuilt: EVENTS holds all up to this sequence, the next message has the one after it."""
         self._advance(sequence, _at_least(META.c.outbox_sequence, sequence))
 
-    def adopt_published(self, agents: Iterable[Agent]) -> None:
-        """For a new ledger: what EVENTS says was published last of these agents."""
+    def adopt_published(self, agents: Iterable[Agent], ghosts: Iterable[Ghost] = (), managers: Iterable[Manager] = ()) -> None:
+        """For a new ledger: what EVENTS says was told last of these."""
         with self._write() as connection:
             execute(connection, self._upsert_agents, map(stored.agent_row, agents))
+            execute(connection, self._upsert_ghosts, map(stored.ghost_row, ghosts))
+            execute(connection, self._upsert_managers, map(stored.manager_row, managers))
 
     # For people -----------------------------------------------------------------------------------------------------
 
@@ -244,14 +261,14 @@ class Ledger:
         with self._database.read() as connection:
             return list(map(stored.past_of, connection.execute(query if agent_id is None else query.where(HISTORY.c.agent_id == agent_id))))
 
-    def quarantined(self, limit: int) -> list[Quarantined]:
-        """The last messages that were refused, the newest first."""
-        with self._database.read() as connection:
-            found = connection.execute(select(QUARANTINE).order_by(QUARANTINE.c.number.desc()).limit(limit))
-            return list(map(stored.quarantined_of, found))
+    def nodes(self) -> list[Node]:
+        """Every node, in the order in which they were first heard."""
+        with self._database.read() as connection, self._readable():
+            return [seen.node for seen in _seen(connection).values()]
 
     def prune(self, now_ms: int, history_retention_ms: int, quarantine_retention_ms: int) -> Pruned:
         """Delete the oldest of what is older than its retention, PRUNED rows of each at most: call again while it gives any."""
+        self.shelf.doubt()
         return Pruned(self._prune(HISTORY, now_ms - history_retention_ms), self._prune(QUARANTINE, now_ms - quarantine_retention_ms))
 
     # In a transaction -----------------------------------------------------------------------------------------------
@@ -259,10 +276,11 @@ class Ledger:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         try:
-            with self._database.write() as connection:
+            with self._database.write() as connection, self.lease.held(connection):
                 yield connection
         except BaseException:
             self._seen = None
+            self.shelf.doubt()
             raise
 
     @contextmanager
@@ -280,6 +298,8 @@ class Ledger:
         if self._seen is None:
             with self._readable():
                 self._seen = _seen(connection)
+        for name in self._seen.keys() - view.nodes.keys():
+            _forget(connection, name, self._seen.pop(name).number)
         changed = [node for name, node in view.nodes.items() if name not in self._seen or self._seen[name].node != node]
         for node in changed:
             seen = self._seen.setdefault(node.node, _Seen(1 + max((s.number for s in self._seen.values()), default=0), node))
@@ -308,14 +328,20 @@ class Ledger:
 
     def _advance(self, sequence: int, last: ColumnElement[int]) -> None:
         with self._write() as connection:
-            connection.execute(update(META).values(sent_through=_at_least(META.c.sent_through, sequence), outbox_sequence=last))
-            connection.execute(delete(OUTBOX).where(OUTBOX.c.sequence <= sequence))
+            _mark(connection, sequence, last)
 
     def _prune(self, table: Table, before: int) -> int:
         oldest = select(table.c.number, table.c.now).order_by(table.c.number).limit(PRUNED).subquery()
         with self._write() as connection:
             last = connection.scalar(select(func.max(oldest.c.number)).where(oldest.c.now < before))
             return 0 if last is None else connection.execute(delete(table).where(table.c.number <= last, table.c.now < before)).rowcount
+
+
+def _forget(connection: Connection, name: str, number: int) -> None:
+    """A node left the fleet."""
+    for column in (NODES.c.number, QUIET.c.node_number, SNAPSHOTS.c.node_number):
+        connection.execute(delete(column.table).where(column == number))
+    connection.execute(delete(MANAGERS).where(MANAGERS.c.node == stored.plain(name)))
 
 
 def _whole_rows(database: Database, statement: Insert) -> Prepared:
@@ -325,6 +351,11 @@ def _whole_rows(database: Database, statement: Insert) -> Prepared:
 def _moved(connection: Connection, statement: Update, values: Mapping[str, object]) -> Found[Any] | None:
     """Take a position; `meta` as it is then, or None where the position was taken before."""
     return connection.execute(select(META)).one() if connection.execute(statement, values).rowcount else None
+
+
+def _mark(connection: Connection, sequence: int, last: ColumnElement[int]) -> None:
+    connection.execute(update(META).values(sent_through=_at_least(META.c.sent_through, sequence), outbox_sequence=last))
+    connection.execute(delete(OUTBOX).where(OUTBOX.c.sequence <= sequence))
 
 
 def _at_least(column: ColumnElement[int], number: int) -> Case[int]:
@@ -360,6 +391,6 @@ def _base(seen: _Seen, table: fleet.Table, kept: Kept) -> bytes | None:
     node = seen.node
     if kept.kind == "full" and node.source_state == "ok" and node.proved and (node.keys_state == "ok" or not table.keys):
         return kept.payload
-    if (kept.kind == "full" or seen.snapshots >= CROWDED) and stored.fits(table):
+    if (kept.kind == "full" or node.doubted or seen.snapshots >= CROWDED) and stored.fits(table):
         return stored.whole(node, table)
     return None

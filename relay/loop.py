@@ -15,10 +15,11 @@ from shared import clock, crashpoints, health, jetstream, jsapi, logs, sealing, 
 from shared.errors import Quarantine, Transient, WazuhJetstreamError
 from shared.guard import Guard, Words
 
-from . import admit, ledger
+from . import admit, control
 from .books import Books
 from .decided import Decision
 from .deliver import Cursor
+from .keeper import Keeper
 from .mind import Mind, Step
 
 LOGGER: Final = logging.getLogger("relay.loop")
@@ -56,7 +57,7 @@ class Loop:
         self,
         cursor: Cursor,
         books: Books,
-        book: ledger.Ledger,
+        keeper: Keeper,
         mind: Mind,
         ticker: Ticker,
         guard: Guard,
@@ -68,7 +69,7 @@ class Loop:
     ) -> None:
         self._cursor = cursor
         self._books = books
-        self._ledger = book
+        self._keeper = keeper
         self._mind = mind
         self._ticker = ticker
         self._guard = guard
@@ -113,6 +114,9 @@ class Loop:
         raw = admit.Raw(message.subject, message.headers, message.data, message.stream_seq, message.time_ms)
         if await self._books.insist(self._mind.cross, raw.position):
             logs.log(LOGGER, "info", "caught_up", "the ledger knows all that was published", position=raw.position)
+        await self._take_in(raw)
+
+    async def _take_in(self, raw: admit.Raw) -> None:
         try:
             step = await self._decide(raw)
             if step is not None:
@@ -123,35 +127,41 @@ class Loop:
         except Exception:
             LOGGER.exception("raw message %d cannot be decided", raw.position, extra={"event": "message_quarantined"})
             sentence = f"raw message on {raw.subject!r} refused: the relay cannot decide it; report the traceback in its log"
-            await self._quarantine(raw, Quarantine("undecidable", sentence))
+            await self._keeper.refuse(raw, Quarantine("undecidable", sentence))
             await self._books.insist(self._mind.forget)
 
     async def _decide(self, raw: admit.Raw) -> Step | None:
         try:
             admitted = await self._books.call(self._mind.admit, raw)
         except Quarantine as refusal:
-            await self._quarantine(raw, refusal)
+            await self._keeper.refuse(raw, refusal)
             return None
         if admitted.abandoned is not None:
             at = admit.Raw(raw.subject, {}, b"", admitted.abandoned.position, raw.now)
-            await self._quarantine(at, admitted.abandoned.refusal)
+            await self._keeper.refuse(at, admitted.abandoned.refusal)
         if admitted.future:
             self._metrics.count("wazuh_jetstream_relay_future_snapshots_total")
+        if admitted.request is not None:
+            await self._answer(raw, admitted.request)
         return await self._books.call(self._mind.decide, admitted)
 
-    async def _quarantine(self, raw: admit.Raw, refusal: Quarantine) -> None:
-        self._metrics.count("wazuh_jetstream_relay_messages_total", outcome="quarantined")
-        self._metrics.count("wazuh_jetstream_relay_quarantined_total", reason=refusal.reason)
-        logs.log(LOGGER, "warning", "message_quarantined", str(refusal), position=raw.position, subject=raw.subject, reason=refusal.reason)
-        await self._books.insist(
-            self._ledger.quarantine, raw.position, raw.now, raw.subject, refusal.reason, str(refusal), raw.headers, raw.body
-        )
+    async def _answer(self, raw: admit.Raw, request: control.Request) -> None:
+        logs.log(LOGGER, "info", "request_done", f"an operator asked to {control.words(request)}", position=raw.position)
+        if isinstance(request, control.Forget):
+            self._metrics.forget("wazuh_jetstream_relay_node_fresh", node=request.node)
+            self._metrics.forget("wazuh_jetstream_relay_node_clock_offset_seconds", node=request.node)
+            return
+        await self._keeper.take_out(request)
+        if isinstance(request, control.Drop):
+            await self._keeper.done(raw.position)
+        else:
+            await self._take_in(admit.again(request, raw))
 
     # Telling --------------------------------------------------------------------------------------------------------
 
     def _tell(self, step: Step) -> None:
         decision = step.decision
-        outcome = "tick" if step.kept is None else decision.refused or "decided"
+        outcome = step.outcome or decision.refused or "decided"
         self._metrics.count("wazuh_jetstream_relay_messages_total", outcome=outcome)
         self._metrics.count("wazuh_jetstream_relay_superseded_total", decision.superseded)
         if decision.settled and not self._settled:

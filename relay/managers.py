@@ -21,6 +21,9 @@ Details = dict[str, int | float | str]
 ONE_RESET: Final = 2
 """Seconds: remoted's start writes all its rows within one transaction, and strftime('%s') may tick once meanwhile."""
 
+AHEAD: Final = 60_000
+"""ms by which a reset may seem to be in the future before its time is taken for a mistake."""
+
 TWIN_ANEW: Final = 600_000
 """ms without a refused snapshot after which a second collector is news again."""
 
@@ -33,6 +36,8 @@ def judge(fleet: Fleet, given: Input, folded: Folded) -> Iterator[tuple[Manager,
         rows = folded.touched if manager is not None else fleet.tables[node.node].rows.keys()
         resets = _resets(fleet, node, rows) if node.node == heard or manager is None else Counter[int]()
         before = manager or Manager(node.node, reset_at=max(resets, default=0))
+        if before.reset_at * 1000 + node.offset > given.now + AHEAD:  # of a clock that was put right since
+            before = replace(before, reset_at=0)
         told = _Telling(fleet.cluster, before)
         told.restarts(resets)
         told.reach(node)

@@ -4,18 +4,21 @@ Rules
  * A decision is made once and recorded until the ledger has it; only then does the fleet take it over.
  * The first snapshot that is accepted names the relay's cluster.
  * While a ledger is rebuilt (`relay.catchup`) decisions are recorded muted, up to what EVENTS holds.
+ * What deciding EVENTS' last input again came to stays where it is what was told; else what was told does.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from shared import clock, telemetry
 
-from . import catchup, decide, ledger
+from . import catchup, control, decide, ledger, published
 from .admit import Admitted, Gate, Raw
-from .decided import Agent, Decision
-from .fleet import Fleet, Folded, Heard, Policy
+from .decided import Decision
+from .fleet import Fleet, Folded, Forgotten, Heard, Policy, Ticked
 from .stored import Kept
+
+_OUTCOMES: Final[dict[type, str]] = {Ticked: "tick", Forgotten: "request"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Step:
     decision: Decision
     kept: Kept | None
     muted: bool
+    outcome: str = ""  # what is counted of an input that is no snapshot
 
 
 class Mind:
@@ -46,14 +50,18 @@ class Mind:
         self._gate = gate
         self._prefix = prefix
         self._replay = replay
-        self._muted = replay is not None
+        self._muted = self._before = replay is not None
+        self._retold = frozenset[str]()  # ids of the events that the replay's last input came to
         self._anew = False  # every agent is to be judged with the next input
         self._metrics = metrics
         self._clock = watch
 
     def admit(self, raw: Raw) -> Admitted:
         """What a message is. Raises Quarantine."""
-        return self._gate.admit(raw, self.fleet.cluster)
+        admitted = self._gate.admit(raw, self.fleet.cluster)
+        if admitted.request is not None:
+            control.check(admitted.request, self.fleet.nodes)
+        return admitted
 
     def decide(self, admitted: Admitted) -> Step | None:
         """The decision on what was admitted; None where more parts have to come."""
@@ -67,7 +75,7 @@ class Mind:
         folded = self._wider(self.fleet.fold(given))
         decision = self._unpublished(decide.decide(self.fleet, given, folded, self._prefix))
         self._metrics.observe("wazuh_jetstream_relay_decide_seconds", self._clock.monotonic() - began)
-        return Step(decision, kept, self._muted)
+        return Step(decision, kept, self._muted, _OUTCOMES.get(type(given), ""))
 
     def record(self, step: Step) -> None:
         """Take a decision over. Raises Unreachable: nothing is taken over yet, the same again is right."""
@@ -86,19 +94,25 @@ class Mind:
         replay = self._replay
         if replay is None or position < replay.through:
             return False
-        if self._muted:
-            self._adopt(catchup.taken_over(self.fleet.agents, replay.before))
-            self._muted = False
+        if self._before:
+            self._adopt(replay, replay.before)
+            self._before, self._muted = False, replay.whole
         if position == replay.through:
             return False
-        self._adopt(catchup.taken_over(self.fleet.agents, replay.at))
-        self._replay, self._anew = None, True
+        self._adopt(replay, replay.after.without(self._retold))
+        self._replay, self._muted, self._anew = None, False, True
         return True
 
-    def _adopt(self, agents: Iterable[Agent]) -> None:
-        adopted = list(agents)
-        self._ledger.adopt_published(adopted)
-        self.fleet.adopt(adopted)
+    def _adopt(self, replay: catchup.Replay, told: published.Told) -> None:
+        fleet, now = self.fleet, max(self.fleet.heard_at or 0, replay.ended_at * 1000)
+        agents = published.agents(fleet.agents, told)
+        registered = {**fleet.agents, **{agent.id: agent for agent in agents}}
+        ghosts = published.ghosts(fleet.ghosts, told, registered, now, self._policy.reset_grace)
+        managers = published.managers(fleet.managers, told, replay.ended_at)
+        self._ledger.adopt_published(agents, ghosts, managers)
+        fleet.adopt(agents)
+        fleet.ghosts |= {ghost.id: ghost for ghost in ghosts}
+        fleet.managers |= {manager.node: manager for manager in managers}
 
     def _wider(self, folded: Folded) -> Folded:
         if not self._anew:
@@ -108,8 +122,9 @@ class Mind:
 
     def _unpublished(self, decision: Decision) -> Decision:
         """Without what EVENTS holds already of this decision, where it is made again."""
-        if self._replay is None or self._muted or not self._replay.sent:
+        if self._replay is None or self._before:
             return decision
+        self._retold = frozenset(one.event_id for told in (decision.happened, decision.of_managers) for one in told)
         return replace(decision, messages=tuple(m for m in decision.messages if m.message_id not in self._replay.sent))
 
 

@@ -56,7 +56,8 @@ def _left(fleet: Fleet, agent: Agent, move: Move, now: int) -> Literal["left", "
         waited = move.since + max(fleet.policy.reset_grace, MISSED * (old.period or models.UNKNOWN_PERIOD))
         return "left" if now >= waited else waited
     here = claims.of(fleet, old, agent.id)
-    if here is None or here.mirror or not here.alive or here.row.name != agent.name:
+    copied = here is not None and (here.mirror or (old.node_type == "master" and here.row.node_name is None))
+    if here is None or copied or not here.alive or here.row.name != agent.name:
         return "left"
     if here.frozen:
         return "left" if here.contact <= move.since + claims.TIE else "there"

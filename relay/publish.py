@@ -6,13 +6,13 @@ Rules
  * On any doubt (the start, a timeout, a lost connection, a refusal) the last message of EVENTS is read from the stream's
    leader: its outbox sequence says what was sent, its own sequence is the next expectation. Nothing else is believed.
  * The messages of one event go in one batch.
- * A message that can never be stored, or that the stream knows already, is left out alone; the rest goes on.
+ * A message that can never be stored, or that the stream knows already, is left out alone; the rest goes on. The first is
+   kept in the quarantine.
  * Whoever finds messages in EVENTS that it did not write stops: two relays with two ledgers contradict each other.
 """
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,15 +20,17 @@ from itertools import dropwhile
 from typing import Final
 
 from shared import clock, crashpoints, jetstream, jsapi, logs, sealing, telemetry
-from shared.backoff import Backoff
 from shared.errors import Stop, Transient
+from shared.guard import Guard, Words
 
 from . import events, ledger, seal
 from .books import Books
+from .keeper import Keeper
 from .stored import Outgoing
 
 LOGGER: Final = logging.getLogger("relay.publish")
 
+EVENTS: Final = Words("events", "outbox_stalled", "events wait in the outbox", "event_published", "events are published again")
 TIMEOUT: Final = 10.0  # seconds for one batch; nats-server gives an open batch up after as many
 BATCH_BYTES: Final = 4 * 1024 * 1024
 HEADER_BYTES: Final = 1024  # of one sealed message, generously
@@ -52,8 +54,10 @@ class Publisher:
         connection: jetstream.Connection,
         books: Books,
         book: ledger.Ledger,
+        keeper: Keeper,
         signer: sealing.MessageSigner,
         stream: str,
+        guard: Guard,
         batch_messages: int,
         metrics: telemetry.Telemetry,
         watch: clock.Clock,
@@ -61,12 +65,13 @@ class Publisher:
         self._connection = connection
         self._books = books
         self._ledger = book
+        self._keeper = keeper
         self._signer = signer
         self._stream = stream
+        self._guard = guard
         self._batch_messages = max(batch_messages, max(map(len, events.TOKENS.values())))
         self._metrics = metrics
         self._clock = watch
-        self._backoff = Backoff(jitter=random.random)
         self._wake = asyncio.Event()
         self._finishing = False
         self._queue: deque[Outgoing] = deque()
@@ -76,7 +81,6 @@ class Publisher:
         self._singly = 0  # messages that are to be published one by one
         self._done = 0  # the outbox sequence up to which all is published or left out
         self._marking: asyncio.Task[None] | None = None  # tells the ledger so
-        self._stalled = False
         self._decided: deque[tuple[int, int]] = deque()  # (RAW position, its stream time): for the latency
 
     def wake(self) -> None:
@@ -98,14 +102,24 @@ class Publisher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Publish until `finish`. Raises Stop where somebody else writes to the stream."""
+        """Publish until `finish`. Raises Stop where somebody else writes to the stream, Superseded where another relay leads."""
+        try:
+            await self._run()
+        finally:
+            if self._marking is not None:
+                self._marking.cancel()
+                await asyncio.gather(self._marking, return_exceptions=True)  # what it raised was raised before
+
+    async def _run(self) -> None:
         while True:
             self._wake.clear()
             try:
+                await self._guard.wait()
                 idle = not await self._step()
             except Transient as error:
-                await self._wait(error)
+                self._failed(error)
                 continue
+            self._guard.succeeded(sequence=self._done)
             if not idle or self._wake.is_set():
                 continue
             if self._finishing:
@@ -125,6 +139,9 @@ class Publisher:
         following = asyncio.create_task(self._prepare(batch.outgoing[-1].sequence))
         try:
             published = await self._publish(batch)
+        except asyncio.CancelledError:
+            following.cancel()
+            raise
         finally:
             ready = await following
         self._ready = ready if published and ready.outgoing else None
@@ -165,6 +182,7 @@ class Publisher:
             if len(batch.outgoing) > 1:
                 self._singly = len(batch.outgoing)
                 return False
+            await self._keeper.leave_out(batch.outgoing[0], refusal, self._clock.now_ms())
             self._leave_out(batch.outgoing[0], refusal.reason, str(refusal))
         else:
             crashpoints.here("relay.after_publish")
@@ -174,13 +192,9 @@ class Publisher:
     def _sent(self, batch: Sequence[Outgoing], ack: jsapi.PubAck) -> None:
         self._expected, self._recovered = ack.seq, False
         self._taken(batch)
-        self._backoff.reset()
         self._metrics.count("wazuh_jetstream_relay_publish_batches_total", outcome="acked")
         self._metrics.count("wazuh_jetstream_relay_published_messages_total", len(batch))
         self._measure(batch[-1].position)
-        if self._stalled:
-            self._stalled = False
-            logs.log(LOGGER, "info", "event_published", "events are published again", sequence=batch[-1].sequence)
 
     def _taken(self, batch: Sequence[Outgoing]) -> None:
         """These messages are done with; the ledger is told while the next ones are under way."""
@@ -188,7 +202,10 @@ class Publisher:
         self._singly = max(0, self._singly - len(batch))
         while self._queue and self._queue[0].sequence <= self._done:
             self._queue.popleft()
-        if self._marking is None or self._marking.done():
+        if self._marking is not None and self._marking.done():
+            self._marking.result()
+            self._marking = None
+        if self._marking is None:
             self._marking = asyncio.create_task(self._mark())
 
     async def _mark(self) -> None:
@@ -203,6 +220,7 @@ class Publisher:
         """Once the ledger knows of all that is done with. Raises what telling it raised."""
         if self._marking is not None:
             await self._marking
+            self._marking = None
 
     def _measure(self, position: int) -> None:
         now = self._clock.now_ms()
@@ -217,14 +235,11 @@ class Publisher:
             subject=out.message.subject, sequence=out.sequence, reason=reason,
         )  # fmt: skip
 
-    async def _wait(self, error: Transient) -> None:
+    def _failed(self, error: Transient) -> None:
         self._expected = None
         self._metrics.count("wazuh_jetstream_relay_publish_retries_total")
         self._metrics.count("wazuh_jetstream_relay_publish_batches_total", outcome="failed")
-        if not self._stalled:
-            self._stalled = True
-            logs.log(LOGGER, "warning", "outbox_stalled", f"events wait in the outbox: {error}")
-        await asyncio.sleep(self._backoff.next())
+        self._guard.failed(error)
 
     # Recovery -------------------------------------------------------------------------------------------------------
 
@@ -244,18 +259,14 @@ class Publisher:
 
     async def _check_ours(self, last: jsapi.StoredMessage) -> None:
         sequence = seal.outbox_sequence(last.headers)
-        sent, known = await self._books.insist(lambda: (self._ledger.sent_through(), self._ledger.last_sequence()))
-        if sequence is not None and sequence <= sent:
-            return
-        if sequence is None or sequence > known:
+        if sequence is None:
             raise Stop(stale_writer(self._stream, last))
-        doubtful = await self._books.insist(self._ledger.outbox, sequence - sent)
-        ours = [out for out in doubtful if out.sequence == sequence]
-        if [out.message.message_id for out in ours] != [last.headers.get(events.H_MESSAGE_ID)]:
+        known = await self._books.insist(self._ledger.confirm_sent, sequence, last.headers.get(events.H_MESSAGE_ID))
+        if known is None:
             raise Stop(stale_writer(self._stream, last))
-        await self._books.insist(self._ledger.mark_sent, sequence)
-        self._metrics.gauge("wazuh_jetstream_relay_outbox_sequence", sequence)
-        logs.log(LOGGER, "info", "recovered", f"the stream holds all up to outbox sequence {sequence}", sequence=sequence, sent=sent)
+        if sequence > known:
+            self._metrics.gauge("wazuh_jetstream_relay_outbox_sequence", sequence)
+            logs.log(LOGGER, "info", "recovered", f"the stream holds all up to outbox sequence {sequence}", sequence=sequence, sent=known)
 
 
 def cut(queue: Iterable[Outgoing], most: int) -> list[Outgoing]:

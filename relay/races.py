@@ -48,15 +48,9 @@ def _is_news(fleet: Fleet, known: Agent, owner: Claim, stop: Claim) -> bool:
 def _waits(fleet: Fleet, stop: Claim, began: int, heard: Sequence[Claim], now: int) -> Iterator[int]:
     """The stream times (Unix ms) that have to pass before the stop is believed."""
     stands_at = began + max(fleet.policy.sync_jitter, models.quiet_after(stop.node.period))
-    if min(now, fleet.through()) < stands_at and any(_may_have_said(other, stop) for other in heard):
+    if min(now, fleet.through()) < stands_at and any(o.worker and o.node.fresh and claims.may_have_said(o, stop) for o in heard):
         yield stands_at
     for other in heard:
         known_at = claims.known_at(other, stop)
         if claims.may_have(other, stop) and other.node.quiet_at + other.node.offset < known_at:
             yield known_at
-
-
-def _may_have_said(worker: Claim, stop: Claim) -> bool:
-    """Whether a stop may be the older word of a worker: by the worker's own clock, in which a copy is. What fell silent there
-    since has not come back after it; and a newer word of it would be true."""
-    return worker.worker and worker.node.fresh and not worker.frozen and stop.row.disconnection_time <= worker.seconds

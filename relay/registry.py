@@ -4,6 +4,8 @@ Only the master registers, names and removes, and its client.keys must agree wit
 the table may be empty, recreated or overwritten by a sync.
 """
 
+from typing import Final
+
 from shared.models import AgentRow
 
 from .decided import Agent
@@ -43,6 +45,16 @@ def _holds(fleet: Fleet, node: Node, number: int, name: str | None) -> bool:
     row, key = fleet.tables[node.node].rows.get(number), _key_name(fleet, node, number)
     held = {None if row is None else row.name, key} - {None}
     return bool(held) if name is None else name in held
+
+
+ANCIENT: Final = 86_400
+"""Seconds: who was registered longer ago is not new but back, from a restored database: the fact is that it came back."""
+
+
+def registered_at(fleet: Fleet, row: AgentRow) -> int:
+    """Unix s of a registration by the registrar's record; when it was seen, where that is ancient: no two events are the same."""
+    seen = seen_until(fleet)
+    return row.date_add if row.date_add >= seen - ANCIENT else seen
 
 
 def seen_until(fleet: Fleet) -> int:

@@ -10,26 +10,33 @@ closed. What was not published by then is published at the next start.
 import asyncio
 import importlib.metadata
 import logging
+import os
 import random
+import secrets
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from typing import Final
 
 from shared import clock, config, health, jetstream, keyring, logs, sealing, subjects, telemetry
 from shared.backoff import Backoff
-from shared.errors import ConfigError, Transient
+from shared.errors import ConfigError
+from shared.guard import Guard, Signs, Words
 
 from . import catchup, ledger
 from .admit import Gate
 from .assemble import Assembler
-from .books import Books
+from .books import LEDGER, Books
 from .deliver import Cursor
 from .fleet import Policy
 from .heartbeat import Heartbeats
-from .loop import Loop, Ticker
+from .keeper import Keeper
+from .lead import Lead, cancelled, unless
+from .lease import Superseded, Terms
+from .loop import RAW, Loop, Ticker
 from .mind import Mind
-from .publish import Publisher
+from .publish import EVENTS, Publisher
 
 LOGGER: Final = logging.getLogger("relay.run")
 
@@ -64,6 +71,11 @@ def policy(settings: config.RelayConfig) -> Policy:
     )
 
 
+def holder(name: str) -> str:
+    """A name for the lease that no other process has: two relays of one name on one machine, and in containers, are two."""
+    return f"{name}@{socket.gethostname()}:{os.getpid()}/{secrets.token_hex(3)}"
+
+
 def run(settings: config.Config) -> int:
     """Run until told to stop; 0. Raises Stop where it cannot go on."""
     logs.configure("relay", settings.monitoring.log_level, settings.monitoring.log_format, sys.stderr)
@@ -80,11 +92,17 @@ class Relay:
         self._clock = clock.SystemClock()
         self._metrics = telemetry.Telemetry("relay")
         self._metrics.gauge("wazuh_jetstream_build_info", 1, version=importlib.metadata.version("wazuh-jetstream"))
-        self._readiness = health.Readiness("nats", "stream", "ledger", "lag")
-        self._books = Books(self._readiness)
+        self._readiness = health.Readiness("nats", "stream", "events", "ledger", "lease", "lag")
+        self._raw = self._guard(RAW)
+        self._ledger = self._guard(LEDGER)
+        self._books = Books(self._ledger)
         self._connection = jetstream.Connection(settings.nats, settings.relay.name, self._on_state)
+        self._reader = jetstream.Puller(self._connection, subjects.raw_stream(self._prefix), settings.relay.consumer)
         self._stop = asyncio.Event()
         self._publisher: Publisher | None = None
+
+    def _guard(self, words: Words) -> Guard:
+        return Guard(words, Signs(self._readiness, self._metrics, LOGGER), self._clock, Backoff(jitter=random.random))
 
     async def run(self) -> int:
         """Run until `stop` is called or a signal comes."""
@@ -118,26 +136,34 @@ class Relay:
         logs.log(LOGGER, "info", "health_listening", f"/healthz, /readyz and /metrics on 127.0.0.1:{pages.port}", port=pages.port)
 
     async def _with_ledger(self) -> None:
-        book = await self._books.insist(ledger.Ledger.open, self._settings.relay.ledger_url)
+        terms = Terms(holder(self._settings.relay.name), self._settings.relay.lease_duration)
+        book = await unless(self._stop, self._books.insist(ledger.Ledger.open, self._settings.relay.ledger_url, terms=terms))
+        if book is None:
+            return
         try:
-            work = asyncio.create_task(self._work(book))
-            stopped = asyncio.create_task(self._stop.wait())
-            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if self._publisher is None:  # it had not begun
-                work.cancel()
-            await asyncio.wait({work})
-            stopped.cancel()
-            if not work.cancelled():
-                work.result()
+            signs = (self._readiness, self._metrics)
+            lead = Lead(book.lease, terms, self._ledger, lambda: self._connection.is_connected, *signs, self._stop)
+            await lead.run(lambda: self._term(book))
         finally:
             await self._books.call(book.close)
 
-    async def _work(self, book: ledger.Ledger) -> None:
+    async def _term(self, book: ledger.Ledger) -> None:
+        """Decide and publish, as the one that leads, until told to stop."""
+        try:
+            parts = await unless(self._stop, self._begun(book))
+            if parts is not None:
+                await self._together(*parts, book)
+        finally:
+            self._publisher = None
+            await self._reader.drop()
+
+    async def _begun(self, book: ledger.Ledger) -> tuple[Loop, Publisher, Heartbeats]:
+        self._raw = self._guard(RAW)
         replay = await self._begin(book)
         if replay is not None:
             logs.log(LOGGER, "info", "catching_up", f"the ledger is made anew; RAW is decided again up to {replay.through}, muted")
         gate = Gate(self._prefix, self._keys.nodes, self._keys.signer, Assembler())
-        mind = await self._books.call(Mind, book, policy(self._settings.relay), gate, self._prefix, replay, self._metrics, self._clock)
+        mind = await self._books.insist(Mind, book, policy(self._settings.relay), gate, self._prefix, replay, self._metrics, self._clock)
         publisher = self._publisher = self._publishing(book)
         deciding = await self._deciding(book, mind, publisher)
         beating = Heartbeats(
@@ -145,50 +171,46 @@ class Relay:
             self._settings.relay.heartbeat_interval, self._metrics, self._clock,
         )  # fmt: skip
         logs.log(LOGGER, "info", "started", "the relay runs", prefix=self._prefix, nodes=len(self._keys.nodes), key=self._keys.signer.kid)
-        await self._together(deciding, publisher, beating, book)
+        return deciding, publisher, beating
 
     async def _begin(self, book: ledger.Ledger) -> catchup.Replay | None:
-        backoff, told = Backoff(jitter=random.random), False
-        while True:
-            try:
-                return await catchup.begin(self._connection, self._books, book, self._prefix)
-            except Transient as error:
-                self._readiness.set("stream", False, str(error))
-                if not told:
-                    logs.log(LOGGER, "warning", "raw_unread", f"the streams cannot be read, it is tried again: {error}")
-                told = True
-                await asyncio.sleep(backoff.next())
+        return await self._raw.insist(lambda: catchup.begin(self._connection, self._books, book, self._prefix))
+
+    def _keeper(self, book: ledger.Ledger) -> Keeper:
+        return Keeper(self._books, book, self._metrics, self._settings.relay.quarantine_max_bytes)
 
     def _publishing(self, book: ledger.Ledger) -> Publisher:
         return Publisher(
-            self._connection, self._books, book, self._keys.signer, subjects.events_stream(self._prefix),
-            self._settings.relay.batch_messages, self._metrics, self._clock,
+            self._connection, self._books, book, self._keeper(book), self._keys.signer, subjects.events_stream(self._prefix),
+            self._guard(EVENTS), self._settings.relay.batch_messages, self._metrics, self._clock,
         )  # fmt: skip
 
     async def _deciding(self, book: ledger.Ledger, mind: Mind, publisher: Publisher) -> Loop:
         settings, raw = self._settings.relay, subjects.raw_stream(self._prefix)
-        reader = jetstream.Puller(self._connection, raw, settings.consumer)
         position = await self._books.insist(book.position)
-        cursor = Cursor(self._connection, reader, (raw, settings.consumer), position, self._metrics)
+        cursor = Cursor(self._connection, self._reader, (raw, settings.consumer), position, self._metrics)
         ticker = Ticker(self._connection, self._prefix, settings.name, self._keys.signer, self._clock)
         return Loop(
-            cursor, self._books, book, mind, ticker, settings.tick_interval, publisher.decided, self._metrics, self._readiness, self._clock
-        )
+            cursor, self._books, self._keeper(book), mind, ticker, self._raw, settings.tick_interval, publisher.decided,
+            self._metrics, self._readiness, self._clock,
+        )  # fmt: skip
 
     async def _together(self, deciding: Loop, publisher: Publisher, beating: Heartbeats, book: ledger.Ledger) -> None:
         """Run all until told to stop or one of them fails; then drain, and raise what failed."""
-        loop = asyncio.create_task(deciding.run(self._stop), name="deciding")
+        halt = asyncio.Event()
+        loop = asyncio.create_task(deciding.run(halt), name="deciding")
         publishing = asyncio.create_task(publisher.run(), name="publishing")
         others = {asyncio.create_task(beating.run(), name="beating"), asyncio.create_task(self._keep(book), name="keeping")}
-        tasks = {loop, publishing, *others}
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        self._stop.set()
-        await asyncio.wait({loop}, timeout=STOP_S)
-        publisher.finish()
-        await asyncio.wait({publishing}, timeout=DRAIN_S)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        tasks = {loop, publishing, *others, asyncio.create_task(self._stop.wait(), name="waiting")}
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not any(isinstance(task.exception(), Superseded) for task in ended):
+                halt.set()
+                await asyncio.wait({loop}, timeout=STOP_S)
+                publisher.finish()
+                await asyncio.wait({publishing}, timeout=DRAIN_S)
+        finally:
+            await cancelled(*tasks)
         for task in tasks:
             if not task.cancelled():
                 task.result()

@@ -13,14 +13,18 @@ CONNECT_S: Final = 5.0
 
 @asynccontextmanager
 async def connected(settings: config.Config, command: str) -> AsyncIterator[jetstream.Connection]:
-    """A live connection. Raises Stop where NATS does not answer."""
+    """A live connection, named like `command`; without one like the relay itself, whose rights it needs then.
+
+    Raises Stop where NATS does not answer.
+    """
     complaints: list[str] = []
 
     def note(state: jetstream.State, detail: str) -> None:
         if state == "nats_error":
             complaints.append(detail)
 
-    connection = jetstream.Connection(settings.nats, f"{settings.relay.name}-{command}", note)
+    name = f"{settings.relay.name}-{command}" if command else settings.relay.name
+    connection = jetstream.Connection(settings.nats, name, note)
     await connection.start()
     try:
         await _wait(connection, settings.nats.url, complaints)

@@ -1,26 +1,29 @@
 """`wazuh-relay tail`: follows EVENTS and verifies each message as it prints it.
 
-One line for each change of an agent: its `.status` message, which every change has. Nothing is acked and nobody else's
-consumer is touched.
+One line for each event of an agent: a change by its `.status` message, which every change has, any other under its own
+kind; and one for each event of a manager. Nothing is acked and nobody else's consumer is touched.
 """
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, get_args
+from urllib.parse import unquote
 
 from shared import config, jetstream, jsapi, sealing, subjects
 from shared.errors import Transient
 from shared.logs import printable
 
-from . import events, reading, seal, session
+from . import events, published, reading, seal, session
 
 WAIT_S: Final = 5.0
 BATCH: Final = 256
 RETRY_S: Final = 1.0
+
+KINDS: Final[tuple[str, ...]] = (*get_args(events.Kind), *get_args(events.ManagerKind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,11 @@ async def tail(settings: config.Config, signer: sealing.MessageSigner, wanted: W
 
 async def follow(connection: jetstream.Connection, prefix: str, wanted: Wanted, now_ms: int) -> AsyncGenerator[jsapi.Delivered, None]:
     """Messages as they come, through broken connections, each once. Raises a kind of Transient where the first attempt fails."""
-    who = "*" if wanted.agent is None else subjects.agent_id(wanted.agent)
-    stream, began = subjects.events_stream(prefix), False
+    stream, chosen, began = subjects.events_stream(prefix), _subjects(prefix, wanted), False
     place = _place(wanted, now_ms, int((await connection.stream_info(stream))["state"]["last_seq"]))
     while True:
         try:
-            async with reading.opened(connection, stream, {"filter_subjects": [f"{prefix}.agent.{who}.status"], **place}) as (puller, _):
+            async with reading.opened(connection, stream, {"filter_subjects": chosen, **place}) as (puller, _):
                 began = True
                 while True:
                     for message in await puller.next(BATCH, WAIT_S):
@@ -70,6 +72,13 @@ async def follow(connection: jetstream.Connection, prefix: str, wanted: Wanted, 
             if not began:
                 raise
             await asyncio.sleep(RETRY_S)
+
+
+def _subjects(prefix: str, wanted: Wanted) -> list[str]:
+    """Where what is wanted is found once; of one agent or all, and no manager's where an agent is asked for."""
+    who = "*" if wanted.agent is None else subjects.agent_id(wanted.agent)
+    of_agents = [f"{prefix}.agent.{who}.{token}" for token in published.SUBJECTS]
+    return of_agents if wanted.agent is not None else [*of_agents, subjects.manager_events(prefix)]
 
 
 def _place(wanted: Wanted, now_ms: int, last: int) -> dict[str, Any]:
@@ -95,9 +104,11 @@ def as_line(message: jsapi.Delivered, signer: sealing.MessageSigner) -> str:
             "why": verdict.why,
             "kind": message.headers.get(events.H_KIND),
             "reason": message.headers.get(events.H_REASON),
-            "late": message.headers.get(events.H_LATE) == "true",
+            "left_manager": _left(message.headers),
+            "late": _is_late(message.headers),
             "latency_seconds": _latency(message, fields),
             "sequence": message.stream_seq,
+            "raw_position": seal.raw_position(message.headers),
             "subject": message.subject,
             "event": fields,
         },
@@ -109,17 +120,40 @@ def as_text(message: jsapi.Delivered, signer: sealing.MessageSigner) -> str:
     """A message as one line for people."""
     verdict = seal.verify(message.subject, message.data, message.headers, signer)
     fields, latency = _fields(message), _latency(message, _fields(message))
-    change = f"{fields.get('previous_status')} -> {fields.get('current_status')}"
-    why = message.headers.get(events.H_REASON, "?") + (", late" if message.headers.get(events.H_LATE) == "true" else "")
     parts = (
         fields.get("timestamp"),
-        f"{fields.get('agent_id')} {fields.get('agent_name')}",
-        f"{change} ({why})",
-        f"on {fields.get('manager_node')}",
+        *(_of_manager(fields) if message.subject.endswith(".manager_events") else _of_agent(message, fields)),
         "verified" if verdict.ok else f"NOT VERIFIED: {verdict.why}",
         "" if latency is None else f"{latency:.1f} s",
     )
-    return printable("  ".join(str(part) for part in parts)).rstrip()
+    return printable("  ".join(str(part) for part in parts if part != "")).rstrip()
+
+
+def _of_agent(message: jsapi.Delivered, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    late = ", late" if _is_late(message.headers) else ""
+    if message.subject.endswith(".status"):
+        why = message.headers.get(events.H_REASON, "?")
+        what = f"{fields.get('previous_status')} -> {fields.get('current_status')} ({why}{late})"
+    else:
+        left = _left(message.headers)
+        what = f"{fields.get('current_status')}, {message.headers.get(events.H_KIND)}{'' if left is None else f' from {left}'}{late}"
+    return f"{fields.get('agent_id')} {fields.get('agent_name')}", what, f"on {fields.get('manager_node')}"
+
+
+def _of_manager(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    details = fields.get("details")
+    told = ", ".join(f"{key} {value}" for key, value in details.items()) if isinstance(details, dict) else ""
+    return f"manager {fields.get('manager_node')}", str(fields.get("event_type")), told
+
+
+def _left(headers: Mapping[str, str]) -> str | None:
+    """The manager that an agent was on before it moved."""
+    left = headers.get(events.H_LEFT)
+    return None if left is None else unquote(left)
+
+
+def _is_late(headers: Mapping[str, str]) -> bool:
+    return headers.get(events.H_LATE) == "true"
 
 
 def _fields(message: jsapi.Delivered) -> dict[str, Any]:

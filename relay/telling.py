@@ -14,7 +14,9 @@ from .fleet import Fleet
 
 def again(fleet: Fleet, happened: Sequence[Event]) -> tuple[Event, ...]:
     """The events of one input; a registration under a name that was just removed is a re-registration (rule 5)."""
-    gone = {event.agent_name for event in happened if event.kind == "removed"} | {ghost.name for ghost in fleet.ghosts.values()}
+    gone = {event.agent_name for event in happened if event.kind == "removed"} | {
+        ghost.name for ghost in fleet.ghosts.values() if ghost.date_add
+    }
     return tuple(
         replace(event, reason="reregistered") if event.kind == "registered" and event.agent_name in gone else event for event in happened
     )

@@ -10,6 +10,7 @@ Service = Literal["collector", "relay"]
 
 MetricName = Literal[
     # both
+    "wazuh_jetstream_breaker_state",
     "wazuh_jetstream_build_info",
     "wazuh_jetstream_nats_connected",
     "wazuh_jetstream_nats_rebuilds_total",
@@ -40,6 +41,7 @@ MetricName = Literal[
     "wazuh_jetstream_relay_heartbeats_total",
     "wazuh_jetstream_relay_holds",
     "wazuh_jetstream_relay_latency_seconds",
+    "wazuh_jetstream_relay_leading",
     "wazuh_jetstream_relay_messages_total",
     "wazuh_jetstream_relay_node_clock_offset_seconds",
     "wazuh_jetstream_relay_node_fresh",
@@ -48,6 +50,7 @@ MetricName = Literal[
     "wazuh_jetstream_relay_publish_batches_total",
     "wazuh_jetstream_relay_publish_retries_total",
     "wazuh_jetstream_relay_published_messages_total",
+    "wazuh_jetstream_relay_quarantine_overflow_total",
     "wazuh_jetstream_relay_quarantined_total",
     "wazuh_jetstream_relay_raw_lag",
     "wazuh_jetstream_relay_raw_lost_total",
@@ -86,6 +89,7 @@ def _histogram(text: str, buckets: tuple[float, ...]) -> Metric:
 
 METRICS: Final[dict[MetricName, Metric]] = {
     # both
+    "wazuh_jetstream_breaker_state": _gauge("state", "0: a dependency answers; 2: it is left alone; 1: it is tried again.", "dependency"),
     "wazuh_jetstream_build_info": _gauge("info", "Always 1; the label tells the version.", "version"),
     "wazuh_jetstream_nats_connected": _gauge("bool", "1 while the connection to NATS stands."),
     "wazuh_jetstream_nats_rebuilds_total": _counter("clients", "Clients given up and replaced by a fresh one."),
@@ -116,6 +120,7 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "wazuh_jetstream_relay_heartbeats_total": _counter("messages", "Heartbeats, by what became of them.", "outcome"),
     "wazuh_jetstream_relay_holds": _gauge("agents", "Agents whose change waits for its grace to pass."),
     "wazuh_jetstream_relay_latency_seconds": _histogram("From a snapshot's arrival in the stream to its event's ack.", _LATENCY),
+    "wazuh_jetstream_relay_leading": _gauge("bool", "1 while this relay decides, 0 while it stands by."),
     "wazuh_jetstream_relay_messages_total": _counter("messages", "Raw messages taken in, by what became of them.", "outcome"),
     "wazuh_jetstream_relay_node_clock_offset_seconds": _gauge("seconds", "Stream time minus the node's clock.", "node"),
     "wazuh_jetstream_relay_node_fresh": _gauge("bool", "1 while a node's snapshots are fresh.", "node"),
@@ -124,7 +129,8 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "wazuh_jetstream_relay_publish_batches_total": _counter("batches", "Atomic batches, by what became of them.", "outcome"),
     "wazuh_jetstream_relay_publish_retries_total": _counter("attempts", "Batches that failed and were repeated."),
     "wazuh_jetstream_relay_published_messages_total": _counter("messages", "Messages that the stream of events has acked."),
-    "wazuh_jetstream_relay_quarantined_total": _counter("messages", "Raw messages refused, by reason.", "reason"),
+    "wazuh_jetstream_relay_quarantine_overflow_total": _counter("messages", "Quarantined messages that gave way to newer ones."),
+    "wazuh_jetstream_relay_quarantined_total": _counter("messages", "Messages refused, by reason.", "reason"),
     "wazuh_jetstream_relay_raw_lag": _gauge("messages", "Raw messages that wait in the stream."),
     "wazuh_jetstream_relay_raw_lost_total": _counter("messages", "Raw messages that the stream dropped before they were read."),
     "wazuh_jetstream_relay_raw_position": _gauge("sequence", "Sequence of the last raw message decided."),
@@ -163,14 +169,21 @@ LogEvent = Literal[
     "consumer_reset",
     "event_published",
     "heartbeat_failed",
+    "lease_lost",
+    "lease_taken",
     "ledger_back",
     "ledger_lost",
     "message_dropped",
     "message_quarantined",
+    "node_forgotten",
     "outbox_stalled",
+    "quarantine_full",
+    "raw_back",
     "raw_lost",
     "raw_unread",
     "recovered",
+    "request_done",
+    "standing_by",
 ]
 
 EVENTS: Final[dict[LogEvent, str]] = {
@@ -204,14 +217,21 @@ EVENTS: Final[dict[LogEvent, str]] = {
     "consumer_reset": "The durable consumer was set back to the ledger's position.",
     "event_published": "The stream has acked events.",
     "heartbeat_failed": "The health of the nodes could not be published; it is tried again.",
+    "lease_lost": "Another relay decides now; this one stands by.",
+    "lease_taken": "This relay decides from here on.",
     "ledger_back": "The ledger answers again.",
     "ledger_lost": "The ledger does not answer; it is tried again.",
     "message_dropped": "A decided message can never be published and was left out.",
     "message_quarantined": "A raw message was refused and kept aside.",
+    "node_forgotten": "A manager was retired by an operator; its view left the fleet.",
     "outbox_stalled": "Events could not be published; they stay in the outbox and are tried again.",
+    "quarantine_full": "The quarantine is full: its oldest messages gave way.",
+    "raw_back": "RAW can be read again.",
     "raw_lost": "The raw stream dropped messages before they were read.",
     "raw_unread": "RAW cannot be read; it is tried again.",
     "recovered": "What the stream already holds was marked as sent.",
+    "request_done": "An operator's request was taken up.",
+    "standing_by": "Another relay decides; this one takes over when that one ends.",
 }
 
 

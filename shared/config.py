@@ -16,7 +16,7 @@ import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 import yaml
@@ -207,9 +207,9 @@ class RelayConfig(_Section):
     """What `wazuh-relay` alone needs."""
 
     ledger_url: LedgerUrl = Field(
-        default="sqlite:////var/lib/wazuh-jetstream/ledger.db",
-        description="The relay's database, as SQLAlchemy writes it, without a password.",
+        default="sqlite:////var/lib/wazuh-jetstream/ledger.db", description="The relay's database: a SQLAlchemy URL without a password."
     )
+    lease_duration: Duration = Field(default=5.0, ge=0.5, le=60, description="How long a relay that died is waited for (PostgreSQL).")
     name: Token = Field(default="relay", description="What this relay is called in ticks, heartbeats and the server's connection list.")
     reset_grace: Duration = Field(default=60.0, ge=0, description="How long an agent that a manager restart reset may take to return.")
     sync_jitter: Duration = Field(default=30.0, ge=0, description="How long a worker's row beats the master's copy of it.")
@@ -218,6 +218,9 @@ class RelayConfig(_Section):
     tick_interval: Duration = Field(default=1.0, ge=0.05, le=60, description="How often the relay says that nothing came.")
     heartbeat_interval: Duration = Field(default=10.0, ge=0.1, le=3600, description="How often the health of each node is published.")
     history_retention: Duration = Field(default=30 * 86400.0, ge=3600, description="How long decided events stay in the ledger.")
+    quarantine_max_bytes: Size = Field(
+        default=256 << 20, ge=1 << 20, description="Bound of the messages that are kept aside in the ledger; the oldest give way."
+    )
     batch_messages: int = Field(default=500, ge=1, le=1000, description="Most messages in one atomic batch; NATS allows 1000.")
     consumer: Token = Field(default="relay", description="Durable consumer of the raw stream that the relay reads from.")
 
@@ -233,14 +236,7 @@ class Config(_Section):
     relay: RelayConfig = Field(default_factory=lambda: RelayConfig())
 
 
-_SECTIONS: Final[dict[str, type[_Section]]] = {
-    "wazuh": WazuhConfig,
-    "nats": NatsConfig,
-    "security": SecurityConfig,
-    "monitoring": MonitoringConfig,
-    "collector": CollectorConfig,
-    "relay": RelayConfig,
-}
+_SECTIONS: Final = {name: cast("type[_Section]", field.annotation) for name, field in Config.model_fields.items()}
 _FIELDS: Final = {f"{section}.{name}": field for section, model in _SECTIONS.items() for name, field in model.model_fields.items()}
 
 

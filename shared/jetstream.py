@@ -1,11 +1,11 @@
-"""The connection to NATS: the one module that owns it, rebuilds it for ever, and speaks JetStream over it.
+"""The connection to NATS as the services see it: publish, ask JetStream's API, open an inbox. Its life is in `shared.link`.
 
 Rules (nats-py 2.16, measured)
- * Any -ERR from the server closes a client for good; so do `max_reconnects` failed attempts. A closed client is replaced
-   by a fresh one, with backoff and jitter, until `close()`.
  * Nothing is published while the connection is away: what nats-py would buffer may be stored long after we gave it up.
  * A broken connection fails every open request at once, as Timeout: what was published may be stored. Publish again with
    the same Nats-Msg-Id.
+ * No request takes longer than it was given, also where the socket takes nothing any more: nats-py swallows a cancellation
+   while it waits there.
  * The server counts headers into max_payload and closes the connection above it; too large is refused here.
  * Each process has its own inbox prefix, `_INBOX_<name>`, so that permissions can keep replies apart.
 """
@@ -15,16 +15,14 @@ import contextlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.nuid import NUID
 
-from . import jsapi, login, subjects
-from .backoff import Backoff
+from . import jsapi, subjects
 from .errors import Unreachable
 from .jsapi import (
     Delivered,
@@ -39,11 +37,12 @@ from .jsapi import (
     TooLarge,
     WrongLastSequence,
 )
+from .link import Handler, Link, State
 from .logs import printable
+from .pulling import Puller
 
 if TYPE_CHECKING:
     from .config import NatsConfig
-from .pulling import Puller
 
 __all__ = [
     "Connection",
@@ -63,24 +62,9 @@ __all__ = [
     "WrongLastSequence",
 ]
 
-State = Literal["nats_connected", "nats_lost", "nats_rebuilt", "nats_error"]
-"""What `on_state` is told, in the words of `shared.catalogue.LogEvent`."""
-
 API_TIMEOUT_S: Final = 5.0
 _PAYLOAD_RESERVE: Final = 4096  # bytes below max_payload that stay free for the protocol line and headers of the server
-_PENDING_BYTES: Final = 1 << 20  # above it a publish waits for the socket
-_PING_INTERVAL_S: Final = 10
-_MAX_PINGS: Final = 2
-_CONNECT_TIMEOUT_S: Final = 2
-_WATCH_S: Final = 1.0  # how soon a client that died without a word is noticed
-_STUCK_S: Final = 10.0  # beyond all its attempts, after which a client that is not connected is given up
-_CLOSE_S: Final = 2.0
-_CANCEL_S: Final = 0.5
-_MOST_COMPLAINTS: Final = 20  # told between two connections
 _NO_MESSAGE: Final = 10037
-
-Handler = Callable[[Msg | None], None]
-"""What takes a reply; None says that the connection is lost and no reply comes."""
 
 
 class Inbox:
@@ -98,146 +82,14 @@ class Inbox:
             await self._subscription.unsubscribe()
 
 
-class Connection:
+class Connection(Link):
     """One process' connection. `on_state(state, detail)` is called on each change; `detail` is printable and holds no secret."""
 
     def __init__(
         self, config: "NatsConfig", name: str, on_state: Callable[[State, str], None], jitter: Callable[[], float] = random.random
     ) -> None:
-        self._config = config
-        self._name = name
-        self._on_state = on_state
-        self._backoff = Backoff(jitter=jitter)
-        self._nuid = NUID()
+        super().__init__(config, name, on_state, jitter)
         self.pullers: list[Puller] = []
-        self._client: Client | None = None
-        self._connected = asyncio.Event()
-        self._closed = asyncio.Event()
-        self._handlers: dict[str, Handler] = {}
-        self._inbox = ""
-        self._complaints: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
-
-    # Life ---------------------------------------------------------------------------------------------------------
-
-    async def start(self) -> None:
-        """Begin to connect, and go on for ever. Raises ConfigError where credentials or certificates cannot be used."""
-        login.options(self._config)
-        self._task = asyncio.create_task(self._live(), name="nats connection")
-
-    async def close(self) -> None:
-        """End within about _CLOSE_S seconds, whatever state the server is in; what was written before is flushed."""
-        task, self._task = self._task, None
-        while task is not None and not task.done():
-            task.cancel()  # again and again: nats-py swallows a cancellation while it flushes
-            await asyncio.wait([task], timeout=_CANCEL_S)
-        self._lose()
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether a message could be sent now."""
-        return self._connected.is_set() and self._client is not None and self._client.is_connected
-
-    async def client(self) -> Client:
-        """A client that is connected now; waits for one."""
-        while True:
-            await self._connected.wait()
-            if self._client is not None and self._client.is_connected:
-                return self._client
-            await asyncio.sleep(_WATCH_S / 10)  # nats-py has not told yet that it is gone
-
-    async def _live(self) -> None:
-        while True:
-            client = login.SecureClient()
-            client.tls_wanted = login.wants_tls(self._config)
-            try:
-                if await self._connect(client):
-                    await self._watch(client)
-                    self._on_state("nats_rebuilt", "the client was closed for good; a fresh one takes its place")
-            finally:
-                self._lose()
-                await _close(client)
-            await asyncio.sleep(self._backoff.next())
-
-    async def _connect(self, client: login.SecureClient) -> bool:
-        self._closed.clear()
-        self._inbox = f"_INBOX_{subjects.escape(self._name)}.{self._nuid.next().decode()}"
-        try:
-            await client.connect(**self._options(), **login.options(self._config))
-            await client.subscribe(f"{self._inbox}.*", cb=self._dispatch)
-        except nats.errors.NoServersError:
-            return False  # each attempt's own error was told
-        except Exception as error:  # noqa: BLE001  nats-py lets anything through; it is told, and a fresh client tries again
-            await self._note(error)
-            return False
-        self._client = client
-        await self._resume()
-        return True
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "servers": [url.strip() for url in self._config.url.split(",")],
-            "name": self._name,
-            "inbox_prefix": f"_INBOX_{subjects.escape(self._name)}",
-            "error_cb": self._note,
-            "disconnected_cb": self._pause,
-            "reconnected_cb": self._resume,
-            "closed_cb": self._end,
-            "max_reconnect_attempts": self._config.max_reconnects,
-            "reconnect_time_wait": self._config.reconnect_delay,
-            "connect_timeout": _CONNECT_TIMEOUT_S,
-            "ping_interval": _PING_INTERVAL_S,
-            "max_outstanding_pings": _MAX_PINGS,
-            "pending_size": _PENDING_BYTES,
-        }
-
-    async def _watch(self, client: Client) -> None:
-        """Until the client is closed, or stuck: it does not always say so."""
-        loop = asyncio.get_running_loop()
-        alive = loop.time()
-        patience = self._config.max_reconnects * (self._config.reconnect_delay + 2 * _CONNECT_TIMEOUT_S) + _STUCK_S
-        while not (client.is_closed or self._closed.is_set()) and loop.time() < alive + patience:
-            if client.is_connected:
-                alive = loop.time()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), _WATCH_S)
-
-    async def _resume(self) -> None:
-        self._backoff.reset()
-        self._complaints.clear()
-        self._connected.set()
-        url = self._client.connected_url if self._client else None
-        self._on_state("nats_connected", f"connected to {printable(url.netloc if url else 'NATS')}")
-
-    async def _pause(self) -> None:
-        self._lose()
-
-    async def _end(self) -> None:
-        self._closed.set()
-
-    async def _note(self, error: Exception) -> None:
-        """Tell a complaint once in a while without a connection, however often it comes."""
-        text = printable(str(error) or type(error).__name__)[:300]
-        if text not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
-            self._complaints.add(text)
-            self._on_state("nats_error", text)
-
-    def _lose(self) -> None:
-        if self._connected.is_set():
-            self._connected.clear()
-            if self._task is not None:  # else it is we who end it
-                self._on_state("nats_lost", "the connection to NATS is lost")
-        handlers = list(self._handlers.values())
-        self._handlers.clear()
-        for handler in handlers:
-            handler(None)
-
-    async def _dispatch(self, message: Msg) -> None:
-        handler = self._handlers.get(message.subject)
-        if handler is not None:
-            handler(message)
-
-    # Requests -----------------------------------------------------------------------------------------------------
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> PubAck:  # noqa: ASYNC109
         """Publish one message and wait for the stream's ack, `timeout` seconds in all.
@@ -259,15 +111,22 @@ class Connection:
         client = await self._client_by(deadline)
         for message in messages:
             self._check_size(client, message)
-        for message in messages[:-1]:
-            if client is not self._client or not client.is_connected:
-                raise Unreachable("the connection to NATS broke inside a batch; nothing of it is stored")
-            with _sending(message.subject):
-                await client.publish(message.subject, message.body, headers=dict(message.headers))
+        await self._send_first(client, messages[:-1], deadline)
         last = messages[-1]
         what = f"a message on {last.subject}" if len(messages) == 1 else f"{len(messages)} messages, the last on {last.subject}"
         answer = await self._ask(client, last.subject, last.body, last.headers, deadline, what)
         return jsapi.puback(answer.data, answer.headers, what)
+
+    async def _send_first(self, client: Client, messages: Sequence[Message], deadline: float) -> None:
+        """All of a batch but its last message, which commits it: until then nothing is stored."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                for message in messages:
+                    if client is not self._client or not client.is_connected:
+                        raise Unreachable("the connection to NATS broke inside a batch; nothing of it is stored")
+                    await _write(client, message.subject, message.body, headers=dict(message.headers))
+        except TimeoutError:
+            raise Unreachable("NATS takes no data: a batch could not be sent in time; nothing of it is stored") from None
 
     async def api(self, subject: str, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A request to JetStream's API: `subject` with or without `$JS.API.`; the reply's JSON.
@@ -311,8 +170,7 @@ class Connection:
         """Write one message without waiting for anything. Raises Unreachable where there is no connection now."""
         if self._client is None or not self.is_connected:
             raise Unreachable(f"no connection to NATS at {self._config.url}")
-        with _sending(subject):
-            await self._client.publish(subject, body, reply=reply)
+        await _write(self._client, subject, body, reply)
 
     async def open_inbox(self, handler: Handler, deadline: float) -> Inbox:
         """A subscription of its own under this process' prefix; `handler` gets its messages, and None when they end.
@@ -350,8 +208,7 @@ class Connection:
         self._handlers[inbox] = lambda message: None if answer.done() else answer.set_result(message)
         try:
             async with asyncio.timeout_at(deadline):
-                with _sending(subject):
-                    await client.publish(subject, body, reply=inbox, headers=dict(headers) or None)
+                await _write(client, subject, body, inbox, dict(headers) or None)
                 message = await answer
         except TimeoutError:
             raise Timeout(f"no answer from NATS to {what}; is this user permitted to ask for it?") from None
@@ -362,13 +219,14 @@ class Connection:
         return message
 
 
-async def _close(client: login.SecureClient) -> None:
-    try:
-        if not client.is_closed and client._flush_queue is not None:  # noqa: SLF001  else nobody connected it: nats-py asserts on that
-            with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
-                await asyncio.wait_for(client.close(), _CLOSE_S)
-    finally:
-        client.hang_up()
+async def _write(client: Client, subject: str, body: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
+    """Publish; a cancellation, which nats-py swallows while it waits for the socket, is raised."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    with _sending(subject):
+        await client.publish(subject, body, reply=reply, headers=headers)
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 @contextlib.contextmanager

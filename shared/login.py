@@ -23,21 +23,37 @@ _CREDS_MARK: Final = "-----BEGIN NATS USER JWT-----"
 
 
 class SecureClient(Client):
-    """nats-py 2.16's client without three holes (measured).
+    """nats-py 2.16's client without four holes (measured).
 
     It goes on in the clear where the server offers no TLS, credentials included, whatever the URL says: `tls_wanted`
     refuses that. And nats-server stores header blocks and subjects that nats-py cannot read; one such message, from
     anybody who may publish, would end the reading of whoever gets it, again and again: here they are read as they can be.
-    And an attempt that fails may leave its socket open for the next one to overwrite: here it is closed first.
+    An attempt that fails may leave its socket open for the next one to overwrite: here it is closed first. And a broken link is
+    closed only after what was written to it is sent, on a half-open link never: here it is cut.
     """
 
     tls_wanted = False
 
     def hang_up(self) -> None:
-        """Close the socket, if there is one, whatever state the client is in."""
+        """Cut the socket, if there is one, whatever state the client is in; what is still to be sent is lost with it."""
         if self._transport is not None:
-            self._transport.close()  # type: ignore[no-untyped-call]
+            self.cut()
             self._transport = None
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether no ping waits for the server's pong."""
+        return self._pings_outstanding == 0
+
+    def cut(self) -> None:
+        """Break the connection, whatever waits in it to be sent: the client notices and connects again."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+    async def _attempt_reconnect(self) -> None:
+        self.cut()
+        await super()._attempt_reconnect()
 
     async def _connect_to_server(self, s: Any) -> None:
         self.hang_up()

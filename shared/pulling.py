@@ -134,7 +134,7 @@ class Puller:
 
     def _end(self, status: str, description: str) -> None:
         if status == jsapi.NO_RESPONDERS or description in _GONE:
-            self._fail(NotStored(f"consumer {self.consumer} of {self.stream} is not there; run: wazuh-relay provision"))
+            self._fail(NotStored(f"consumer {self.consumer} of {self.stream} is not there, or has no leader now"))
         elif "MaxBytes" in description and self._pull_bytes == 0:
             self._fail(Refused(f"a message of {self.stream} is above {MAX_PULL_BYTES} bytes; delete it or lower max_payload"))
         elif status not in _EXPIRED and "MaxBytes" not in description and description != "Batch Completed":

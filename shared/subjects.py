@@ -4,6 +4,7 @@
 
     wazuh.raw.{node}                    raw snapshots of a node            stream WAZUH_RAW
     wazuh.raw._tick                     the relay's clock ticks            stream WAZUH_RAW
+    wazuh.raw._control                  an operator's requests to it       stream WAZUH_RAW
     wazuh.agent.{id}.status             every change of an agent's status  stream WAZUH_EVENTS
     wazuh.agent.{id}.{kind}             the same change under its kind     stream WAZUH_EVENTS
     wazuh.security.agent_events         batches                            stream WAZUH_EVENTS
@@ -19,6 +20,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 TICK: Final = "_tick"
+CONTROL: Final = "_control"
 
 _PREFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
 _UNESCAPED: Final = "!#$&'()+,/:;<=?@[]^`{|}~\""  # printable ASCII that a token may hold, beside letters, digits and _-
@@ -72,6 +74,11 @@ def raw(prefix: str, node: str) -> str:
 def tick(prefix: str) -> str:
     """Where the relay's ticks go."""
     return f"{prefix}.raw.{TICK}"
+
+
+def control(prefix: str) -> str:
+    """Where an operator's requests to the relay go."""
+    return f"{prefix}.raw.{CONTROL}"
 
 
 def agent_id(number: int) -> str:

@@ -3,6 +3,7 @@
 Safe to use from several threads. The only module that imports prometheus_client.
 """
 
+import contextlib
 from typing import Any, Final
 
 import prometheus_client
@@ -38,6 +39,11 @@ class Telemetry:
     def observe(self, name: MetricName, seconds: float, **labels: str) -> None:
         """Add one observation to a histogram."""
         self._child(name, labels).observe(seconds)
+
+    def forget(self, name: MetricName, **labels: str) -> None:
+        """Show the value under these labels no more, if there is one."""
+        with contextlib.suppress(KeyError):
+            self._metrics[name].remove(*(labels[label] for label in catalogue.METRICS[name].labels))
 
     def text(self) -> bytes:
         """All metrics in the text format 0.0.4."""

@@ -5,25 +5,35 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import nats
 import pytest
 
-from relay import events, seal
+from relay import events, heartbeat, seal
 from shared import config, sealing
 from tests.nats_server import NatsServer
+from tests.relay.lab import T0, Lab, row
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 TEXT = README.read_text()
+EVENTS = (README.parent / "docs" / "events.md").read_text()
+RULES = (README.parent / "docs" / "rules.md").read_text()
 
 
-def section(name: str) -> str:
+def section(name: str, text: str = TEXT) -> str:
     """What stands between two markers."""
-    found = re.search(f"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", TEXT, re.DOTALL)
+    found = re.search(f"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
     assert found is not None, name
     return found[1]
+
+
+def rows(name: str) -> list[list[list[str]]]:
+    """A table of docs/events.md: of each row, of each cell, the words in code."""
+    lines = section(name, EVENTS).strip().splitlines()[2:]
+    return [[re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split("|")] for line in lines]
 
 
 def config_table() -> str:
@@ -40,9 +50,67 @@ def test_every_key_of_the_configuration_stands_in_the_readme() -> None:
     assert section("config").strip() == config_table()
 
 
-@pytest.mark.parametrize("word", [*get_args(events.Kind), *get_args(events.Reason)])
-def test_every_kind_and_reason_stands_in_the_readme(word: str) -> None:
+@pytest.mark.parametrize("word", [*get_args(events.Kind), *get_args(events.ManagerKind)])
+def test_every_kind_stands_in_the_readme(word: str) -> None:
     assert f"`{word}`" in TEXT
+
+
+def test_the_table_of_kinds_is_the_codes() -> None:
+    table = rows("kinds")
+    assert [kind for (kind,), *_ in table] == list(get_args(events.Kind))
+    assert {kind: tuple(tokens) for (kind,), tokens, *_ in table} == events.TOKENS
+    assert {kind for (kind,), *_ in table if "status" not in events.TOKENS[kind]} == {  # type: ignore[index]
+        line.split("`")[1] for line in section("kinds", EVENTS).splitlines() if "| equal" in line
+    }
+    assert sorted(reason for row in table for reason in row[3]) == sorted(get_args(events.Reason))
+
+
+def test_the_table_of_reasons_is_the_codes() -> None:
+    assert [reason for (reason,), *_ in rows("reasons")] == list(get_args(events.Reason))
+
+
+def test_the_table_of_headers_is_the_codes() -> None:
+    named = {value for name, value in vars(events).items() if name.startswith("H_")} | {sealing.SIGNATURE_HEADER}
+    assert {header for (header,), *_ in rows("headers")} == named
+
+
+def test_the_table_of_managers_events_is_what_they_hold() -> None:
+    table = {kind: set(details) for (kind,), details, *_ in rows("managers")}
+    assert list(table) == list(get_args(events.ManagerKind))
+    lab = Lab()
+    lab.node("one", skew=-100)
+    lab.full("one", [row(1, "active", T0, node="one")], T0)
+    lab.delta("one", row(1, "disconnected", T0, node="one", code=5, dt=T0 + 5), now=T0 + 10)
+    lab.hear(replace(lab.speakers["one"].snapshot("beat", T0 + 11), boot=0), T0 + 11)
+    lab.ticks(T0 + 15, T0 + 60)
+    lab.beat("one", T0 + 61)
+    assert {event.kind: set(event.details) for event in lab.of_managers} == table
+
+
+def test_the_table_of_a_heartbeat_is_its_body() -> None:
+    lab = Lab()
+    lab.node("one")
+    lab.full("one", [], T0)
+    (body,) = heartbeat.bodies(lab.fleet, 0)
+    assert {word for words, *_ in rows("heartbeat") for word in words} == set(body)
+    told = next(line for line in section("heartbeat", EVENTS).splitlines() if line.startswith("| `agents`"))
+    assert set(re.findall(r"`([^`]+)`", told)[1:]) == set(body["agents"])
+
+
+def test_every_rule_stands_in_both_tables() -> None:
+    numbers = [str(number) for number in range(1, 11)]
+    assert re.findall(r"^\| (\d+) \|", RULES, re.MULTILINE) == numbers
+    assert re.findall(r"^(\d+)\. ", TEXT.partition("## Which row is right")[2].partition("\n## ")[0], re.MULTILINE) == numbers
+
+
+@pytest.mark.parametrize("path", re.findall(r"`((?:relay|collector|shared|tests)/[^` ]*)`", EVENTS + RULES + TEXT))
+def test_a_file_that_is_named_is_there(path: str) -> None:
+    assert (README.parent / path).exists()
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", EVENTS + RULES + TEXT))
+def test_a_link_leads_somewhere(path: str) -> None:
+    assert (README.parent / path).exists()
 
 
 def test_every_key_of_an_event_stands_in_the_readme() -> None:
@@ -63,6 +131,19 @@ def test_every_command_has_help_and_stands_in_the_readme(program: str, commands:
         assert f"{program} {name}" in TEXT
         helped = subprocess.run([path, name, "--help"], capture_output=True, text=True, check=True).stdout
         assert "--config" in helped
+
+
+VERBS = ("quarantine list", "quarantine show", "quarantine retry", "quarantine drop", "nodes list", "nodes forget")
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_every_verb_of_a_command_has_help_and_stands_in_the_readme(words: str) -> None:
+    path = Path(sys.executable).with_name("wazuh-relay")
+    helped = subprocess.run([path, *words.split(), "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--config" in helped
+    assert "--json" in helped
+    command, verb = words.split()
+    assert re.search(rf"wazuh-relay {command} [^`]*\b{verb}\b", TEXT), words
 
 
 async def test_the_readmes_subscriber_tells_a_genuine_event_from_a_forged_one(nats_server: NatsServer, tmp_path: Path) -> None:

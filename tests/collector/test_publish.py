@@ -5,7 +5,6 @@ import contextlib
 import json
 import logging
 import os
-import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,18 +13,18 @@ import pytest
 
 from collector.cadence import Plan
 from collector.compose import Composer, Identity
-from collector.lookout import Lookout
+from collector.lookout import SOURCE, Lookout
 from collector.outbox import Outbox
-from collector.publish import Bus, Publisher
+from collector.publish import RAW, Bus, Publisher
 from collector.spool import Item, Spool
 from collector.watch import Watch
 from shared import jsapi, sealing, subjects, wire
-from shared.backoff import Backoff
 from shared.clock import SystemClock
 from shared.config import NatsConfig
 from shared.jetstream import Connection, Message, NotStored, PubAck, StoredMessage, Timeout, TooLarge
 from shared.telemetry import Telemetry
 from tests.collector.fakes import FakeKeys, FakeSource, Receiver, agent
+from tests.guards import guard
 from tests.nats_server import NatsServer
 
 KEY = sealing.Key(b"k" * 32)
@@ -97,7 +96,6 @@ class Rig:
         loop = asyncio.get_running_loop()
         self.outbox = Outbox(self.spool, lambda: _wake(loop, self.news))
         signer = sealing.MessageSigner(KEY)
-        backoff = Backoff(first=0.01, highest=0.1, jitter=random.random)
         self.publisher = Publisher(
             self.outbox,
             bus,
@@ -106,7 +104,7 @@ class Rig:
             "node01",
             self.news,
             self.clock,
-            backoff,
+            guard(RAW, "collector"),
             self.telemetry,
         )
         self.composer = Composer(Identity("wazuh", "node01", "node01", "master"), self.spool.boot)
@@ -115,7 +113,7 @@ class Rig:
         self.thread: threading.Thread | None = None
 
     def read(self) -> None:
-        lookout = Lookout(self.source, FakeKeys().open, self.clock, Backoff(jitter=random.random), self.telemetry)
+        lookout = Lookout(self.source, FakeKeys().open, self.clock, guard(SOURCE, "collector"), self.telemetry)
         plan = Plan(self.clock.monotonic(), 0.1, 3600.0)
         watch = Watch(self.source, lookout, self.composer, self.outbox, plan, self.clock, self.telemetry, 0.1, lambda _: None)
         self.thread = threading.Thread(target=watch.run, args=(self.stop,))

@@ -102,17 +102,26 @@ async def test_what_wazuh_writes_is_in_the_stream(
     assert not [line for line in collector.lines if line["event"] == "(text)" or line.get("level") == "error"]
 
 
+async def until_ready(collector: CollectorProcess) -> None:
+    """A snapshot may be in the stream before its ack is here."""
+    async with asyncio.timeout(20):
+        while (await collector.get("/readyz"))[0] != 200:
+            await asyncio.sleep(0.01)
+
+
 async def test_the_pages_say_what_works(tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer, bus: Connection) -> None:
     collector = CollectorProcess(tmp_path, manager.home, nats_server.url, wazuh__source="socket")
     await collector.start()
     await until(bus, lambda receiver: len(receiver.rows) == 3)
     await collector.until(lambda: collector.said("nats_connected") is not None)
+    await until_ready(collector)
     assert await collector.get("/healthz") == (200, "ok\n")
     code, body = await collector.get("/readyz")
     assert (code, {name: check["ok"] for name, check in json.loads(body)["checks"].items()}) == (
         200,
-        {"source": True, "nats": True, "spool": True},
+        {"source": True, "nats": True, "raw": True, "spool": True},
     )
+    assert 'wazuh_jetstream_breaker_state{dependency="source"} 0.0' in (await collector.get("/metrics"))[1]
     assert 'wazuh_jetstream_collector_agents{status="active"} 3.0' in (await collector.get("/metrics"))[1]
     await manager.stop()
     await collector.until(lambda: collector.said("source_lost") is not None)
@@ -122,6 +131,7 @@ async def test_the_pages_say_what_works(tmp_path: Path, manager: ManagerProcess,
     checks = json.loads(body)["checks"]
     assert (code, checks["source"]["ok"], checks["nats"]["ok"], checks["spool"]["ok"]) == (503, False, False, True)
     assert str(manager.home) in checks["source"]["detail"]
+    assert 'wazuh_jetstream_breaker_state{dependency="source"} 0.0' not in (await collector.get("/metrics"))[1]
     assert await collector.terminate() == 0
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from collector.cadence import Plan
 from collector.compose import Composer, Identity
-from collector.lookout import Lookout
+from collector.lookout import SOURCE, Lookout
 from collector.outbox import Outbox
 from collector.spool import Spool
 from collector.watch import Watch
@@ -25,6 +25,7 @@ from shared.telemetry import Telemetry
 from shared.wire import Snapshot
 from tests.clock import ManualClock
 from tests.collector.fakes import FakeKeys, FakeSource, Receiver, agent
+from tests.guards import guard
 
 POLL, FULL = 5.0, 60.0
 NOW_S = 1_750_000_000
@@ -46,7 +47,9 @@ class Rig:
         self.spool = Spool.open(self.path, self.max_bytes, self.clock.now_ms() // 1000, "node01")
         self.outbox = Outbox(self.spool, lambda: None)
         backoff = Backoff(highest=POLL, jitter=lambda: 1.0)
-        self.lookout = Lookout(self.source, self.keys.open, self.clock, backoff, self.telemetry)
+        self.lookout = Lookout(
+            self.source, self.keys.open, self.clock, guard(SOURCE, "collector", clock=self.clock, backoff=backoff), self.telemetry
+        )
         composer = Composer(Identity("wazuh", "node01", "node01", "master"), self.spool.boot)
         plan = Plan(self.clock.monotonic(), POLL, FULL)
         self.watch = Watch(self.source, self.lookout, composer, self.outbox, plan, self.clock, self.telemetry, POLL, self.told)
@@ -189,9 +192,9 @@ def test_a_lost_source_is_told_at_once_once_logged_and_counted_each_time(rig: Ri
     back = [snapshot for _ in range(100) for snapshot in rig.step(0.1)]
     assert next((s.kind, s.source_state, s.source_error) for s in back if s.source_state == "ok") == ("beat", "ok", "")
     assert [record.message for record in caplog.records] == [
-        "wazuh-db does not answer",
-        "no socket",
-        "Wazuh's agents can be read again, by the socket",
+        "Wazuh's agents cannot be read: wazuh-db does not answer",
+        "Wazuh's agents cannot be read: no socket",
+        "Wazuh's agents can be read again",
     ]
     errors = 'wazuh_jetstream_collector_source_errors_total{state="silent"}'
     assert 4 <= rig.metric(errors) <= 12, "asked again with backoff, and not at each look"

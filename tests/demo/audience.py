@@ -19,6 +19,8 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from tests.manager.driver import unix_now
 
 STREAM: Final = "WAZUH_EVENTS"
+NOTICES: Final = ("moved", "overdue", "overdue_cleared", "version_refused", "removed_but_connected", "manager_events")
+"""The last tokens of what changes no agent's status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,16 @@ class Audience:
     def events(self) -> list[Seen]:
         """The changes of status, one message each."""
         return [one for one in self.seen if one.subject.endswith(".status")]
+
+    @property
+    def notices(self) -> list[Seen]:
+        """What else is told of agents and of managers, one message each."""
+        return [one for one in self.seen if one.subject.rpartition(".")[2] in NOTICES]
+
+    @property
+    def told(self) -> list[Seen]:
+        """Both, as they came."""
+        return [one for one in self.seen if one.subject.endswith(".status") or one.subject.rpartition(".")[2] in NOTICES]
 
     async def until(self, enough: Callable[[], object], deadline: float) -> bool:
         """Wait until `enough()` is true or Unix time `deadline`; whether it became true."""

@@ -13,6 +13,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +38,18 @@ class Played:
     expected: int
     verdict: verdict.Verdict
     events: list[Seen]
+    notices: list[Seen]
     unverified: int
     latencies: list[float]  # ms
     seconds: float
 
     def clean(self) -> bool:
-        return not (self.verdict.lost or self.verdict.duplicates or self.verdict.false or self.unverified)
+        return not (self.verdict.lost or self.duplicates or self.verdict.false or self.unverified)
+
+    @property
+    def duplicates(self) -> int:
+        notices = [one.body["event_id"] for one in self.notices]
+        return len(self.verdict.duplicates) + len(notices) - len(set(notices))
 
 
 def main() -> int:
@@ -57,7 +64,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=0, help="play at least so long (the tour alone takes about half a minute)")
+    parser.add_argument("--seconds", type=float, default=0, help="play at least so long (the tour alone takes about a minute)")
     parser.add_argument("--agents", type=int, default=20, help="size of the fleet, 8 or more (default 20)")
     parser.add_argument("--crowd", type=int, default=0, help="agents beside them that only keep alive, each second (default 0)")
     parser.add_argument("--seed", type=int, default=1, help="of the fleet's chances (default 1)")
@@ -121,7 +128,7 @@ def _quiet(line: str) -> None:
 
 
 def _show(tour: Tour, shown: int, say: Say) -> int:
-    fresh = tour.audience.events[shown:]
+    fresh = tour.audience.told[shown:]
     for one in fresh[:6]:
         say(_line(tour, one))
     if len(fresh) > 6:
@@ -132,13 +139,26 @@ def _show(tour: Tour, shown: int, say: Say) -> int:
 
 
 def _line(tour: Tour, one: Seen) -> str:
+    verified = "verified" if one.verified else "NOT VERIFIED"
+    if not one.subject.endswith(".status"):
+        return f"   {_notice(one)}  {verified}"
     body, reason = one.body, one.headers.get("Wazuh-Reason", "")
     latency = _latency(tour, one)
     time = "" if latency is None else f"  {latency:.0f} ms after the manager wrote it"
     return (
         f"   {body['agent_id']} {body['agent_name']:<16} {body['previous_status']} -> {body['current_status']} ({reason}) "
-        f"at {body['manager_node']}  {'verified' if one.verified else 'NOT VERIFIED'}{time}"
+        f"at {body['manager_node']}  {verified}{time}"
     )
+
+
+def _notice(one: Seen) -> str:
+    """What is told besides a change: of an agent, or of a manager."""
+    body, kind = one.body, one.headers.get("Wazuh-Kind", "")
+    if "details" in body:
+        details = ", ".join(f"{key} {value}" for key, value in body["details"].items())
+        return f"manager {body['manager_node']}  {kind} ({details})" if details else f"manager {body['manager_node']}  {kind}"
+    left = f" from {one.headers['Wazuh-Left-Manager']}" if "Wazuh-Left-Manager" in one.headers else ""
+    return f"{body['agent_id']} {body['agent_name']:<16} {body['current_status']}, {kind}{left} at {body['manager_node']}"
 
 
 def _latency(tour: Tour, one: Seen) -> float | None:
@@ -164,6 +184,7 @@ def _judge(stage: Stage, audience: Audience, tour: Tour, baseline: float, second
         expected=sum(one.certain for one in wanted),
         verdict=verdict.compare(wanted, [one.body for one in audience.events]),
         events=audience.events,
+        notices=audience.notices,
         unverified=sum(not one.verified for one in (*audience.seen, *audience.batches)),
         latencies=sorted(latencies),
         seconds=seconds,
@@ -181,9 +202,10 @@ def _report(played: Played, stage: Stage, *, as_json: bool) -> None:
         "events": len(played.events),
         "expected": played.expected,
         "lost": len(played.verdict.lost),
-        "duplicates": len(played.verdict.duplicates),
+        "duplicates": played.duplicates,
         "false": len(played.verdict.false),
         "unverified": played.unverified,
+        "notices": dict(sorted(Counter(one.headers["Wazuh-Kind"] for one in played.notices).items())),
         "latency_ms": {"p50": _quantile(played.latencies, 0.50), "p99": _quantile(played.latencies, 0.99)},
         "agents": len(stage.agents) + len(stage.crowd),
         "nodes": len(stage.cluster.nodes),
@@ -192,6 +214,9 @@ def _report(played: Played, stage: Stage, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(numbers))
         return
+    besides = Counter(one.headers["Wazuh-Kind"] for one in played.notices)
+    if besides:
+        print(f"\nBesides, no change of a status: {', '.join(f'{count} {kind}' for kind, count in sorted(besides.items()))}.")
     print(
         f"\n{numbers['events']} events, {numbers['expected']} expected from what the agents did: {numbers['lost']} lost, "
         f"{numbers['duplicates']} twice, {numbers['false']} false, {numbers['unverified']} unverified. Latency from wazuh-db's write to "

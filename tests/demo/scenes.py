@@ -40,21 +40,22 @@ class Tour:
         world.stop(stopped)
         await self._events(1)
 
-        yield f"Agent {silent:03d} dies without a word; Wazuh notices at its next sweep."
-        world.die(silent)
-        await self._events(1)
-
         yield (
             f"Agent {moving:03d} moves from {WORKER} to {MASTER}. Seconds later {WORKER} calls it disconnected, "
-            "with a fresh time; it is not, and no event may say so."
+            "with a fresh time; it is not, and no event may say so: it has moved."
         )
         world.move(moving, MASTER, graceful=False)
         await self._written(WORKER, moving, "disconnected")
+        await self.audience.until(lambda: any("Wazuh-Left-Manager" in one.headers for one in self.audience.notices), unix_now() + PATIENCE)
         await asyncio.sleep(1.0)
 
-        yield f"{WORKER} restarts and marks all its agents disconnected. They return within the grace: no storm."
+        yield f"{WORKER} restarts and marks all its agents disconnected. They return within the grace: one event, and no storm."
         world.restart_remoted(WORKER)
         await asyncio.sleep(GRACE + 1.5)
+
+        yield f"Agent {silent:03d} dies without a word. Three keepalives later it is overdue; Wazuh notices at a sweep, later."
+        world.die(silent)
+        await self._events(1)
 
         yield f"NATS goes away for {AWAY:g} seconds. Meanwhile agent {stopped:03d} returns and agent {agents[0]:03d} is stopped."
         await self._outage(stopped, agents[0])

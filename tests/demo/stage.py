@@ -25,7 +25,7 @@ from tests.world.model import World
 
 MASTER: Final = "node01"
 WORKER: Final = "worker1"
-SWEEP: Final = 3.0  # seconds; 900 in a real cluster
+SWEEP: Final = 6.0  # seconds; 900 in a real cluster
 GRACE: Final = 4.0  # seconds; 60 in a real cluster
 ORDERLY_END: Final = 15.0  # seconds that a service may take to stop
 
@@ -39,7 +39,7 @@ PACE: Final = WorldConfig(
     reconnect_delay=(0.5, 1.5),
     move_delay=(0.2, 0.6),
 )
-"""A fleet that keeps alive each second and is swept every three, so that a scene takes seconds."""
+"""A fleet that keeps alive each second and is swept every six, so that a scene takes seconds."""
 
 
 class Service:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from relay import decide, fleet
 from relay.decided import Decision
-from relay.events import Event
+from relay.events import Event, ManagerEvent
 from relay.fleet import Fleet, Heard, Policy, Ticked
 from shared import models, wire
 from shared.models import AgentRow, ConnectionStatus, KeyEntry, NodeType
@@ -87,6 +87,7 @@ class Lab:
         self.speakers: dict[str, Speaker] = {}
         self.log: list[fleet.Input] = []
         self.events: list[Event] = []
+        self.of_managers: list[ManagerEvent] = []
 
     def node(self, name: str, node_type: NodeType = "standalone", **more: object) -> Speaker:
         self.speakers[name] = Speaker(name, node_type, **more)  # type: ignore[arg-type]
@@ -136,6 +137,7 @@ class Lab:
         decision = decide.decide(self.fleet, given, self.fleet.fold(given), "wazuh")
         self.fleet.settle(decision)
         self.events += decision.happened
+        self.of_managers += decision.of_managers
         return decision
 
     def beats(self, now: int, quiet: Mapping[str, Mapping[int, int]] | None = None) -> list[Event]:
@@ -151,6 +153,12 @@ class Lab:
         for now in range(begin, end + 1, 10):
             self.tick(now)
 
+    def waited(self) -> None:
+        """The baseline has timed out: with 5.0 nobody can say for whom to wait."""
+        if not self.fleet.settled:
+            self.fleet.began_at = 1
+            self.tick(T0)
+
     def status(self, number: int) -> str:
         return self.fleet.agents[number].status
 
@@ -162,3 +170,30 @@ def key(of: AgentRow, *, removed: bool = False) -> KeyEntry:
 def said(decision: Decision) -> list[tuple[int, str, str]]:
     """(agent, kind, reason) of each event."""
     return [(e.agent_id, e.kind, e.reason) for e in decision.happened]
+
+
+def told(lab: Lab) -> list[tuple[int, str, str]]:
+    """(agent, kind, reason) of all events so far."""
+    return [(e.agent_id, e.kind, e.reason) for e in lab.events]
+
+
+def told_of_managers(lab: Lab) -> list[tuple[str, str]]:
+    """(manager, kind) of all manager events so far."""
+    return [(e.node, e.kind) for e in lab.of_managers]
+
+
+def cluster(policy: Policy | None = None) -> Lab:
+    """A master m and workers w1, w2; agent 1 lives on w1, agent 2 on the master, agent 3 on w2; the master mirrors."""
+    lab = Lab(policy)
+    lab.node("m", "master")
+    lab.node("w1", "worker")
+    lab.node("w2", "worker")
+    never = {n: row(n, "never_connected", added=0) for n in (1, 2, 3)}
+    ka = T0 - 5
+    lab.full("w1", [row(1, "active", ka, node="w1", added=0), never[2], never[3]], T0)
+    lab.full("w2", [never[1], never[2], row(3, "active", ka, node="w2", added=0)], T0)
+    lab.full("m", [row(1, "active", ka + 3, node="w1"), row(2, "active", ka, node="m"), row(3, "active", ka + 4, node="w2")], T0)
+    lab.beats(T0 + 5)
+    assert lab.fleet.settled
+    assert lab.events == []
+    return lab

@@ -3,10 +3,9 @@
 import sys
 from itertools import count
 
-from relay.ledger import Ledger
 from tests.relay import ledgers
 
-ledger = Ledger.open(sys.argv[1])
+ledger = ledgers.opened(sys.argv[1])
 view = ledger.restore("lab", ledgers.POLICY)
 for position in count(ledger.position() + 1):
     given = ledgers.flip(position)

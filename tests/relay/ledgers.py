@@ -5,6 +5,7 @@ from pathlib import Path
 from relay import decide, fleet
 from relay.decided import Decision
 from relay.fleet import Fleet, Heard, Input
+from relay.lease import NAMELESS, Terms
 from relay.ledger import Kept, Ledger
 from shared import wire
 from tests.relay import lab
@@ -13,8 +14,16 @@ from tests.relay.lab import T0, Lab
 POLICY = fleet.Policy()
 
 
+def opened(url: str, terms: Terms = NAMELESS) -> Ledger:
+    """A ledger that leads: whoever did before is gone, or of the same name."""
+    ledger = Ledger.open(url, terms=terms)
+    while not ledger.lease.take():  # the session of a process that was killed may take a moment to end
+        pass
+    return ledger
+
+
 def fresh_url(directory: Path) -> str:
-    """A database that nobody has used yet."""
+    """A SQLite database that nobody has used yet."""
     return f"sqlite:///{directory / 'ledger.db'}"
 
 

@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from relay.books import Books
+from relay.books import LEDGER, Books
 from shared import health
 from shared.errors import ConfigError, Unreachable
+from tests.guards import guard
 
 
 @pytest.fixture
 async def books() -> AsyncIterator[tuple[Books, health.Readiness]]:
     readiness = health.Readiness("ledger")
-    made = Books(readiness)
+    made = Books(guard(LEDGER, readiness=readiness))
     yield made, readiness
     made.close()
 
@@ -35,7 +36,7 @@ async def test_what_can_pass_is_tried_until_it_has(books: tuple[Books, health.Re
         return word
 
     assert await books[0].insist(passing, "done") == "done"
-    assert json.loads(tries[2])["checks"]["ledger"] == {"ok": False, "detail": "the ledger is locked"}
+    assert json.loads(tries[2])["checks"]["ledger"] == {"ok": False, "detail": "half-open: the ledger is locked"}
     assert books[1].ready
 
 

@@ -10,6 +10,7 @@ import pytest
 from relay import run, tail
 from relay.__main__ import main
 from tests.nats_server import NatsServer
+from tests.relay.cast import LONG_AGO, Cast, kinds, on_master, on_worker, until
 from tests.relay.lab import row
 from tests.relay.rig import NodeVoice, Rig, running
 
@@ -219,11 +220,68 @@ def test_tail_without_a_stream_is_an_error_in_one_line(rig: Rig, out: Captured) 
     assert "stream not found" in out.readouterr().err
 
 
+@pytest.fixture
+def eventful(rig: Rig) -> Rig:
+    """Agent 1 is overdue and its version is refused, agent 2 has moved to node02, and node01 was restarted."""
+
+    async def live() -> None:
+        await rig.provision()
+        async with rig.client() as client, running(rig):
+            cast = Cast(rig, client)
+            await cast.enter(LONG_AGO)
+            await cast.master.changed(on_master(1, "active", cast.now - LONG_AGO, code=1))
+            await cast.worker.changed(on_worker(2, cast.now - 60))
+            await cast.quiet(cast.master, 1, 2)
+            await cast.worker.changed(on_worker(2, cast.now - 30))
+            await cast.master.changed(on_master(3, "disconnected", cast.now, code=5, dt=cast.now + 1))
+            await until(rig, client, lambda found: "manager_restarted" in kinds(found))
+
+    asyncio.run(live())
+    return rig
+
+
+def test_tail_prints_what_changes_no_status_and_managers_each_once(eventful: Rig, out: Captured) -> None:
+    assert main(["tail", "--from-start", "--limit", "4"]) == 0
+    lines = out.readouterr().out.splitlines()
+    assert "  001 agent-1  Active, version_refused  on node01  verified  " in lines[0]
+    assert "  001 agent-1  Active, overdue  on node01  verified  " in lines[1]
+    assert "  002 agent-2  Active, moved from node01  on node02  verified  " in lines[2]
+    assert "  manager node01  manager_restarted  agents_reset 1  verified  " in lines[3]
+
+
+def test_tail_of_one_of_the_other_kinds_as_json(eventful: Rig, out: Captured) -> None:
+    assert main(["tail", "--from-start", "--limit", "1", "--kind", "moved", "--json"]) == 0
+    told = json.loads(out.readouterr().out)
+    assert (told["verified"], told["kind"], told["left_manager"], told["event"]["agent_id"]) == (True, "moved", "node01", "002")
+    assert main(["tail", "--from-start", "--limit", "1", "--kind", "manager_restarted", "--json"]) == 0
+    told = json.loads(out.readouterr().out)
+    assert (told["verified"], told["reason"], told["event"]["details"]) == (True, None, {"agents_reset": 1})
+
+
+def test_agents_are_marked_as_overdue_and_refused(eventful: Rig, out: Captured) -> None:
+    assert main(["agents", "--json"]) == 0
+    first, second, *_ = json.loads(out.readouterr().out)
+    assert (first["overdue_since"], first["version_refused"], first["manager_node"]) == (first["last_keepalive"], True, "node01")
+    assert (second["overdue_since"], second["version_refused"], second["manager_node"]) == (None, False, "node02")
+    assert main(["agents"]) == 0
+    assert f"overdue since {first['overdue_since']}, version refused" in out.readouterr().out
+
+
 # usage ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "options", ["--since soon", "--agent x", f"--agent {9:019}", "--limit 0", "--limit ²", "--kind x", "--since 1h --from-start"]
+    "options",
+    [
+        "--since soon",
+        "--agent x",
+        f"--agent {9:019}",
+        "--limit 0",
+        "--limit ²",
+        "--kind x",
+        "--since 1h --from-start",
+        "--agent 1 --kind clock_off",
+    ],
 )
 def test_wrong_usage_ends_with_2(options: str, out: Captured) -> None:
     with pytest.raises(SystemExit) as ended:

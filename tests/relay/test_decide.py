@@ -531,7 +531,8 @@ def test_a_node_that_is_heard_again_after_the_mirror_spoke_does_not_bring_old_ne
     for now in range(T0 + 10, T0 + 400, 10):
         lab.beat("m", now, {}), lab.beat("w2", now, {})
     stale = row(1, "disconnected", T0 + 5, code=3, dt=T0 + 60, node="w1", added=0)
-    decision = lab.delta("w1", stale, now=T0 + 400, taken_at=(T0 + 61) * 1000, as_of=(T0 + 61) * 1000)
+    lab.speakers["w1"].rows[1] = stale
+    decision = spooled(lab, T0 + 400, lab.speakers["w1"].snapshot("delta", T0 + 61, rows=(stale,)))
     assert said(decision) == []
     assert lab.status(1) == "Active"
 
@@ -560,6 +561,7 @@ def balanced() -> Lab:
     lab.node("w1", "worker")
     lab.full("w1", [row(1, "active", T0 - 3, node=None, added=0)], T0)
     lab.full("m", [row(1, "active", T0 - 1, node=None)], T0)
+    lab.waited()
     lab.beats(T0 + 5)
     assert lab.events == []
     return lab

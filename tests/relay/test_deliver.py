@@ -127,6 +127,8 @@ async def test_a_consumer_that_is_gone_is_an_error_until_it_is_made_again(rig: R
         await client.jetstream().delete_consumer(*RAW)
         with pytest.raises(jetstream.NotStored):
             await ours.next(0.2)
+        with pytest.raises(jetstream.NotStored, match="run wazuh-relay provision, and reading goes on where it was"):
+            await ours.next(0.2)
         await rig.provision()
         await fill(rig, client, 1)
         assert await read(ours, 1) == [4]

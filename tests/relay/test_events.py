@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import events
-from relay.events import Event, Summary
+from relay.events import Event, ManagerEvent, Summary
 
 EVENT = Event(
     kind="disconnected",
@@ -139,3 +139,57 @@ def test_a_batch_is_cut_before_it_is_too_large() -> None:
 def test_signatures_cover_what_means_something_and_not_themselves() -> None:
     headers = {"Wazuh-Kind": "x", "ce-id": "1", "Nats-Msg-Id": "n", "Wazuh-Signature": "s", "traceparent": "t"}
     assert events.covered(headers) == {"wazuh-kind": "x", "ce-id": "1"}
+
+
+def test_only_a_move_names_the_manager_that_was_left() -> None:
+    moved = replace(EVENT, kind="moved", reason="moved", current="Active", left="wazuh manager/00")
+    [message] = events.messages("wazuh", "wazuh", moved)
+    assert message.subject == "wazuh.agent.001.moved"
+    assert message.headers["Wazuh-Left-Manager"] == "wazuh%20manager%2F00"
+    assert "Wazuh-Left-Manager" not in events.messages("wazuh", "wazuh", EVENT)[0].headers
+    assert set(json.loads(message.body)) == TEN_KEYS - {"signature"}
+
+
+RESTARTED = ManagerEvent("manager_restarted", "node 01", 1748428500, "evt_node%2001_1748428500_manager_restarted_0", {"agents_reset": 7})
+
+
+def test_an_event_of_a_manager_says_what_it_is_about_and_names_no_agent() -> None:
+    message = events.manager_message("wazuh", "zürich soc", RESTARTED)
+    assert (message.subject, message.message_id) == ("wazuh.security.manager_events", RESTARTED.event_id)
+    assert json.loads(message.body) == {
+        "event_id": RESTARTED.event_id,
+        "event_type": "manager_restarted",
+        "manager_node": "node 01",
+        "timestamp": "2025-05-28T10:35:00Z",
+        "details": {"agents_reset": 7},
+    }
+    headers = message.headers
+    assert (headers["ce-subject"], headers["ce-id"]) == ("node%2001", RESTARTED.event_id)
+    assert headers["ce-type"] == "wazuh-jetstream.manager.manager_restarted.v1"
+    assert (headers["Wazuh-Kind"], headers["Wazuh-Cluster"]) == ("manager_restarted", "z%C3%BCrich%20soc")
+    assert "Wazuh-Reason" not in headers
+
+
+def test_every_fact_changes_a_managers_event_id_and_nothing_else_is_in_it() -> None:
+    base = ("wazuh", "node01", "manager_back", 1748428500, "")
+    others = [
+        ("other", *base[1:]),
+        (base[0], "node02", *base[2:]),
+        (*base[:2], "manager_unreachable", *base[3:]),
+        (*base[:3], 1748428501, base[4]),
+        (*base[:4], "evt_before"),
+    ]
+    ids = {events.manager_event_id(*facts) for facts in (base, *others)}  # type: ignore[arg-type]
+    assert len(ids) == len(others) + 1
+    assert re.fullmatch(r"evt_node01_1748428500_manager_back_[0-9a-f]{16}", events.manager_event_id(*base))  # type: ignore[arg-type]
+
+
+@given(st.text(), st.integers(-(2**64), 2**64))
+def test_no_name_or_time_of_a_manager_breaks_its_message(node: str, moment: int) -> None:
+    identity = events.manager_event_id("c", node, "clock_off", moment, "")
+    message = events.manager_message("wazuh", "c", ManagerEvent("clock_off", node, moment, identity, {"behind_seconds": 0.5}))
+    assert json.loads(message.body)["manager_node"] == node
+    for value in (message.message_id, *message.headers.values()):
+        assert value.isascii()
+        assert value.isprintable()
+        assert " " not in value

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import heartbeat, seal
-from relay.books import Books
+from relay.books import LEDGER, Books
 from relay.fleet import Fleet
 from relay.heartbeat import Heartbeats
 from relay.mind import Mind
-from shared import health, jetstream, sealing
+from shared import jetstream, sealing
 from shared.clock import SystemClock
 from shared.config import NatsConfig
 from shared.telemetry import Telemetry
+from tests.guards import guard
 from tests.relay.lab import T0, Lab, row
 from tests.relay.rig import signed
 
@@ -44,8 +45,9 @@ def test_a_heartbeat_counts_the_agents_that_report_to_its_node() -> None:
         "node_type": "standalone",
         "source": "socket",
         "source_state": "ok",
-        "agents": {"total": 3, "active": 1, "disconnected": 1, "pending": 0, "never_connected": 1},
+        "agents": {"total": 3, "active": 1, "disconnected": 1, "pending": 0, "never_connected": 1, "overdue": 0},
         "clock_offset_seconds": 0.0,
+        "clock_off": False,
         "last_snapshot": "2023-11-14T22:13:20Z",
         "boot": 1,
         "seq": 1,
@@ -58,6 +60,16 @@ def test_a_silent_node_is_stale() -> None:
     made.tick(T0 + 20)
     made.tick(T0 + 31)
     assert [body["status"] for body in heartbeat.bodies(made.fleet, 0)] == ["stale"]
+
+
+def test_overdue_agents_are_counted_where_they_report_and_a_wrong_clock_is_told() -> None:
+    made = Lab()
+    made.node("one", "standalone", skew=-100)
+    made.full("one", [row(number, "active", T0 - 200, node="one") for number in (1, 2)], T0)
+    made.beat("one", T0 + 1, {2: T0 - 200})
+    (body,) = heartbeat.bodies(made.fleet, T0 * 1000)
+    assert (body["agents"]["active"], body["agents"]["overdue"]) == (2, 1)
+    assert (body["clock_offset_seconds"], body["clock_off"]) == (100.0, True)
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), st.integers(-(2**64), 2**64), st.integers(0, 2**63 - 1))
@@ -79,7 +91,7 @@ def test_sorted_compact_json_is_what_a_heartbeats_signature_is_over(offset: int)
 
 
 async def test_a_failure_is_counted_and_the_next_beat_is_tried(tmp_path: Path) -> None:
-    metrics, books = Telemetry("relay"), Books(health.Readiness())
+    metrics, books = Telemetry("relay"), Books(guard(LEDGER))
 
     class Mindless:
         fleet: Fleet = lab().fleet

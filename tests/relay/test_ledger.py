@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,13 +17,8 @@ DAY = 86_400_000
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return ledgers.fresh_url(tmp_path)
-
-
-@pytest.fixture
 def ledger(url: str) -> Iterator[Ledger]:
-    opened = Ledger.open(url)
+    opened = ledgers.opened(url)
     yield opened
     opened.close()
 
@@ -48,14 +42,14 @@ def agent(number: int, **changes: object) -> Agent:
 def test_a_new_ledger_stands_before_everything(ledger: Ledger) -> None:
     assert ledger.position() == 0
     assert (ledger.last_sequence(), ledger.sent_through(), ledger.outbox_depth(), ledger.outbox(10)) == (0, 0, 0, [])
-    assert (list(ledger.agents()), ledger.history(None, 10), ledger.quarantined(10)) == ([], [], [])
+    assert (list(ledger.agents()), ledger.history(None, 10), ledger.shelf.kept(10)) == ([], [], [])
 
 
 def test_a_decision_is_there_after_the_ledger_is_opened_again(url: str) -> None:
-    desk = ledgers.settled(Ledger.open(url))
+    desk = ledgers.settled(ledgers.opened(url))
     decision = ledgers.stop(desk, 1, T0 + 5)
     desk.ledger.close()
-    again = Ledger.open(url)
+    again = ledgers.opened(url)
     assert again.position() == 2
     assert [out.message for out in again.outbox(100)][-3:] == list(decision.messages)
     assert list(again.agents()) == [desk.fleet.agents[1], desk.fleet.agents[2]]
@@ -73,7 +67,7 @@ def test_a_position_is_taken_once(ledger: Ledger) -> None:
         ledger.quarantine(2, 0, "s", "malformed", "refused", {}, b"")
     assert (ledger.outbox(100), ledger.history(None, 100), ledger.last_sequence()) == recorded
     assert {one.id: one for one in ledger.agents()} == desk.fleet.agents
-    assert (ledger.position(), ledger.quarantined(10)) == (2, [])
+    assert (ledger.position(), ledger.shelf.kept(10)) == (2, [])
 
 
 def test_what_is_skipped_is_behind_us(ledger: Ledger) -> None:
@@ -86,9 +80,9 @@ def test_a_quarantined_message_is_kept_with_its_reason_and_behind_us(ledger: Led
     ledger.quarantine(3, 1234, "wazuh.raw.\0\\x", "malformed", "refused: '\ud800'", headers, payload)
     ledger.quarantine(4, 1235, "wazuh.raw.a", "unsigned", "refused", {}, b"")
     assert ledger.position() == 4
-    newest, oldest = ledger.quarantined(10)
-    assert (newest.position, ledger.quarantined(1)) == (4, [newest])
-    assert oldest == stored.Quarantined(3, 1234, "wazuh.raw.\0\\x", "malformed", "refused: '\ud800'", headers, payload)
+    newest, oldest = ledger.shelf.kept(10)
+    assert (newest.position, ledger.shelf.kept(1)) == (4, [newest])
+    assert oldest == stored.Quarantined(oldest.number, 3, 1234, "wazuh.raw.\0\\x", "malformed", "refused: '\ud800'", headers, payload)
 
 
 def test_a_refused_snapshot_moves_the_position_and_no_table(ledger: Ledger) -> None:
@@ -242,7 +236,7 @@ def test_pruning_takes_what_is_older_than_its_retention_and_a_bounded_number_at_
     now = (T0 + 4) * 1000 + DAY  # the fourth event and the second refusal are just as old as they may be
     assert [ledger.prune(now, DAY, DAY) for _ in range(3)] == [Pruned(2, 1), Pruned(1, 0), Pruned(0, 0)]
     assert [past.event.agent_id for past in ledger.history(None, 10)] == [4]
-    assert [refused.position for refused in ledger.quarantined(10)] == [91]
+    assert [refused.position for refused in ledger.shelf.kept(10)] == [91]
 
 
 # Large decisions ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from relay.events import Message
-from relay.ledger import Ledger
 from shared import crashpoints
 from tests.relay import ledgers
 from tests.relay.lab import Lab
@@ -31,7 +30,7 @@ def messages_through(position: int) -> list[Message]:
 
 
 def assert_consistent(url: str, position: int) -> None:
-    ledger = Ledger.open(url)
+    ledger = ledgers.opened(url)
     outgoing = ledger.outbox(1_000_000)
     lab = Lab()
     for number in range(1, position + 1):
@@ -43,8 +42,8 @@ def assert_consistent(url: str, position: int) -> None:
     ledger.close()
 
 
-def test_a_relay_killed_at_either_crash_point_goes_on_where_the_ledger_stands(tmp_path: Path) -> None:
-    url, position = ledgers.fresh_url(tmp_path), 0
+def test_a_relay_killed_at_either_crash_point_goes_on_where_the_ledger_stands(url: str) -> None:
+    position = 0
     for crash_at, recorded in (
         ("relay.before_record", 0),
         ("relay.after_record", 1),
@@ -58,8 +57,8 @@ def test_a_relay_killed_at_either_crash_point_goes_on_where_the_ledger_stands(tm
         assert_consistent(url, position)
 
 
-def test_a_relay_killed_anywhere_has_lost_nothing_that_it_said_was_safe(tmp_path: Path) -> None:
-    url, safe = ledgers.fresh_url(tmp_path), 0
+def test_a_relay_killed_anywhere_has_lost_nothing_that_it_said_was_safe(url: str) -> None:
+    safe = 0
     for records in (1, 17, 40):
         with start(url) as child:
             assert child.stdout is not None
@@ -67,7 +66,7 @@ def test_a_relay_killed_anywhere_has_lost_nothing_that_it_said_was_safe(tmp_path
                 safe = int(child.stdout.readline())
             child.kill()
             safe = max([safe, *map(int, child.stdout.read().splitlines())])
-        ledger = Ledger.open(url)
+        ledger = ledgers.opened(url)
         position = ledger.position()
         ledger.close()
         assert position in (safe, safe + 1)

@@ -1,26 +1,25 @@
 """A ledger gives back exactly the fleet that was there, wherever the relay was interrupted."""
 
 import contextlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from relay import ledger as ledger_module
 from relay.database import Prepared
+from relay.decided import Decision
 from relay.events import Message
 from relay.fleet import Fleet, Heard, Input, Table, Ticked
 from relay.ledger import Ledger
 from shared import models, wire
 from shared.errors import Stop
 from shared.models import AgentRow, KeyEntry
-from tests.relay import ledgers
+from tests.relay import lab, ledgers
 from tests.relay.lab import T0, Speaker
 
 Interruption = Literal["", "restart", "again", "failure"]
@@ -115,7 +114,7 @@ class Relay:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.ledger = Ledger.open(url)
+        self.ledger = ledgers.opened(url)
         self.view = self.ledger.restore("lab", ledgers.POLICY)
         self.memory = Fleet("lab", ledgers.POLICY)
         self.messages: list[Message] = []
@@ -136,12 +135,12 @@ class Relay:
 
     def fail(self, record: Callable[[], None]) -> None:
         """The transaction breaks after the position is written, where a node's facts are written at all."""
-        with mock.patch.object(self.ledger, "_upsert_nodes", Prepared("INSERT INTO nowhere VALUES (?)")), contextlib.suppress(Stop):
+        with mock.patch.object(self.ledger, "_upsert_nodes", Prepared("INSERT INTO nowhere VALUES (1)")), contextlib.suppress(Stop):
             record()
 
     def restart(self) -> None:
         self.ledger.close()
-        self.ledger = Ledger.open(self.url)
+        self.ledger = ledgers.opened(self.url)
         self.view = self.ledger.restore("lab", ledgers.POLICY)
         assert self.view == self.memory
         assert list(self.view.nodes) == list(self.memory.nodes)
@@ -173,12 +172,12 @@ def everything_happens() -> list[Said]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.lists(SAID, min_size=1, max_size=20))
 @example(everything_happens())
-def test_what_is_restored_is_the_fleet_that_was_there_and_decides_the_same(course: list[Said]) -> None:
-    with tempfile.TemporaryDirectory() as directory, mock.patch.object(ledger_module, "CROWDED", 3):
-        relay, nodes, now = Relay(ledgers.fresh_url(Path(directory))), dict[str, Node](), T0
+def test_what_is_restored_is_the_fleet_that_was_there_and_decides_the_same(fresh: Callable[[], str], course: list[Said]) -> None:
+    with mock.patch.object(ledger_module, "CROWDED", 3):
+        relay, nodes, now = Relay(fresh()), dict[str, Node](), T0
         for position, said in enumerate(course, start=1):
             now += said.passed
             given_: Input = Ticked(position, now * 1000)
@@ -189,9 +188,9 @@ def test_what_is_restored_is_the_fleet_that_was_there_and_decides_the_same(cours
         relay.end()
 
 
-def test_what_is_stored_of_a_node_is_one_full_and_the_deltas_since_however_many_come(tmp_path: Path) -> None:
+def test_what_is_stored_of_a_node_is_one_full_and_the_deltas_since_however_many_come(url: str) -> None:
     with mock.patch.object(ledger_module, "CROWDED", 4):
-        desk = ledgers.settled(Ledger.open(ledgers.fresh_url(tmp_path)))
+        desk = ledgers.settled(ledgers.opened(url))
         stored = []
         for second in range(1, 12):
             ledgers.stop(desk, 1 + second % 2, T0 + second)
@@ -203,8 +202,8 @@ def test_what_is_stored_of_a_node_is_one_full_and_the_deltas_since_however_many_
 
 
 @pytest.mark.parametrize("facts", [{"proved": False}, {"source_state": "locked"}])
-def test_a_full_that_was_not_taken_at_its_word_is_stored_as_what_was_made_of_it(tmp_path: Path, facts: dict[str, Any]) -> None:
-    desk = ledgers.settled(Ledger.open(ledgers.fresh_url(tmp_path)))
+def test_a_full_that_was_not_taken_at_its_word_is_stored_as_what_was_made_of_it(url: str, facts: dict[str, Any]) -> None:
+    desk = ledgers.settled(ledgers.opened(url))
     speaker, view = desk.speakers["m"], desk.fleet
     believed = dict(view.tables["m"].rows)
     speaker.rows = {}
@@ -217,7 +216,55 @@ def test_a_full_that_was_not_taken_at_its_word_is_stored_as_what_was_made_of_it(
     desk.ledger.close()
 
 
-def test_a_fleet_that_nobody_spoke_of_is_empty(tmp_path: Path) -> None:
-    ledger = Ledger.open(ledgers.fresh_url(tmp_path))
+def test_a_fleet_that_nobody_spoke_of_is_empty(url: str) -> None:
+    ledger = ledgers.opened(url)
     assert ledger.restore("lab", ledgers.POLICY) == Fleet("lab", ledgers.POLICY)
     ledger.close()
+
+
+class Witnessed(ledgers.Desk):
+    """A desk whose ledger is asked for the fleet after each step, and what that fleet held so far."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger)
+        self.seen: set[str] = set()
+
+    def step(self, given: Input) -> Decision:
+        decision = super().step(given)
+        view = self.ledger.restore("lab", ledgers.POLICY)
+        assert view == self.fleet
+        self.seen |= {"move" for agent in view.agents.values() if agent.moving is not None}
+        self.seen |= {"overdue" for agent in view.agents.values() if agent.overdue is not None}
+        self.seen |= {"refused" for agent in view.agents.values() if agent.refused}
+        self.seen |= {"told ghost" if ghost.told else "ghost" for ghost in view.ghosts.values()}
+        for manager in view.managers.values():
+            flags = (manager.reset_at, manager.unreachable, manager.clock_off, manager.twin_at, manager.last_event_id)
+            names = ("reset", "unreachable", "clock off", "twin", "manager told")
+            self.seen |= {name for name, flag in zip(names, flags, strict=True) if flag}
+        return decision
+
+
+def test_ghosts_managers_moves_silences_and_refusals_come_back_as_they_were(url: str) -> None:
+    desk = Witnessed(ledgers.opened(url))
+    desk.node("m", "master")
+    desk.node("w1", "worker")
+    desk.node("w\0", "worker", skew=40)
+    here = [lab.row(n, "active", T0, node="w1", added=0) for n in (1, 2, 3)]
+    desk.full("w1", here, T0)
+    desk.full("w\0", [lab.row(n, "never_connected", added=0) for n in (1, 2, 3)], T0)
+    desk.full("m", [lab.row(n, "active", T0, node="w1") for n in (1, 2, 3)], T0)
+    desk.delta("w\0", lab.row(1, "active", T0 + 50, node="w\0", added=0), now=T0 + 10)  # a move in the making
+    desk.delta("m", now=T0 + 12, gone=[2], gone_keys=[2])  # w1 does not know
+    desk.delta("w1", lab.row(3, "active", T0 + 12, code=1, node="w1", added=0), now=T0 + 13)
+    for now in range(T0 + 15, T0 + 100, 5):
+        desk.beats(now, {"w1": {1: T0, 3: T0 + 12}, "w\0": {1: T0 + 50 + 40}, "m": {1: T0, 3: T0 + 12}})
+    desk.speakers["w1"].boot, desk.speakers["w1"].seq = 0, 0
+    desk.beat("w1", T0 + 100)
+    desk.speakers["w1"].boot, desk.speakers["w1"].seq = 2, 0
+    desk.delta("w1", lab.row(3, "disconnected", T0 + 12, code=5, dt=T0 + 101, node="w1", added=0), now=T0 + 101)
+    for now in range(T0 + 105, T0 + 150, 5):
+        desk.beat("m", now, {}), desk.tick(now)
+    assert desk.seen == {
+        "move", "overdue", "refused", "ghost", "told ghost", "reset", "unreachable", "clock off", "twin", "manager told",
+    }  # fmt: skip
+    desk.ledger.close()

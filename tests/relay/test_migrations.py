@@ -1,7 +1,6 @@
 """A ledger becomes what the program needs by itself, step by step, or is left alone."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, inspect
@@ -19,8 +18,8 @@ BROKEN = Step(NEXT + 1, "broken", ("CREATE TABLE shapes (number {big} NOT NULL)"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database.open(ledgers.fresh_url(tmp_path))
+def database(url: str) -> Iterator[Database]:
+    opened = Database.open(url)
     yield opened
     opened.close()
 
@@ -48,7 +47,7 @@ def shape(engine: Engine) -> dict[str, object]:
     }
 
 
-def test_the_steps_make_the_tables_that_the_program_uses(database: Database, tmp_path: Path) -> None:
+def test_the_steps_make_the_tables_that_the_program_uses(database: Database, url: str) -> None:
     migrations.migrate(database)
     made = shape(database._engine)
     with database.write() as connection:
@@ -61,9 +60,8 @@ def test_steps_are_numbered_from_one_without_a_gap() -> None:
     assert [step.number for step in STEPS] == list(range(1, len(STEPS) + 1))
 
 
-def test_a_step_runs_once_and_keeps_what_is_there(tmp_path: Path) -> None:
-    url = ledgers.fresh_url(tmp_path)
-    desk = ledgers.settled(Ledger.open(url))
+def test_a_step_runs_once_and_keeps_what_is_there(url: str) -> None:
+    desk = ledgers.settled(ledgers.opened(url))
     desk.ledger.close()
     database = Database.open(url)
     for _ in range(2):
@@ -82,8 +80,7 @@ def test_a_step_that_fails_leaves_nothing_and_what_came_before_it_stays(database
     assert [number for number, _ in recorded(database)] == [*range(1, NEXT), NEXT]
 
 
-def test_a_ledger_newer_than_the_program_is_refused_by_both_versions_and_not_touched(tmp_path: Path) -> None:
-    url = ledgers.fresh_url(tmp_path)
+def test_a_ledger_newer_than_the_program_is_refused_by_both_versions_and_not_touched(url: str) -> None:
     database = Database.open(url)
     migrations.migrate(database, (*STEPS, COLOUR))
     before = tables(database)
@@ -98,8 +95,7 @@ def test_a_ledger_newer_than_the_program_is_refused_by_both_versions_and_not_tou
     database.close()
 
 
-def test_who_only_reads_does_not_migrate(tmp_path: Path) -> None:
-    url = ledgers.fresh_url(tmp_path)
+def test_who_only_reads_does_not_migrate(url: str) -> None:
     Ledger.open(url).close()
     database = Database.open(url, read_only=True)
     migrations.require(database)
@@ -108,12 +104,12 @@ def test_who_only_reads_does_not_migrate(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_database_of_something_else_is_left_alone(database: Database, tmp_path: Path) -> None:
+def test_a_database_of_something_else_is_left_alone(database: Database, url: str) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("CREATE TABLE agent (id INTEGER)")
     database.close()
     with pytest.raises(ConfigError, match="holds something else than a ledger; give the relay a database of its own"):
-        Ledger.open(ledgers.fresh_url(tmp_path))
-    reopened = Database.open(ledgers.fresh_url(tmp_path))
+        Ledger.open(url)
+    reopened = Database.open(url)
     assert tables(reopened) == {"agent"}
     reopened.close()

@@ -12,6 +12,7 @@ RELAY_MAY_PUBLISH = [
     "wazuh.security.manager_events",
     "wazuh.manager.*.heartbeat",
     "wazuh.raw._tick",
+    "wazuh.raw._control",
     "$JS.API.STREAM.INFO.WAZUH_RAW",
     "$JS.API.STREAM.INFO.WAZUH_EVENTS",
     "$JS.API.STREAM.MSG.GET.WAZUH_RAW",

@@ -13,6 +13,7 @@ from relay.books import LEDGER, Books
 from relay.decided import Decision
 from relay.events import Message
 from relay.fleet import Fleet
+from relay.keeper import Keeper
 from relay.ledger import Ledger
 from relay.publish import Publisher, cut
 from relay.stored import Outgoing
@@ -48,8 +49,9 @@ class Bench:
         self.books = Books(guard(LEDGER))
         self.ledger = Ledger.open(rig.settings.relay.ledger_url)
         self.publisher = Publisher(
-            connection, self.books, self.ledger, SIGNER, "WAZUH_EVENTS", guard(publish.EVENTS), batch_messages, self.metrics, SystemClock()
-        )
+            connection, self.books, self.ledger, Keeper(self.books, self.ledger, self.metrics, 4 << 20), SIGNER, "WAZUH_EVENTS",
+            guard(publish.EVENTS), batch_messages, self.metrics, SystemClock(),
+        )  # fmt: skip
         self._position = 0
 
     def decided(self, *messages: Message) -> None:
@@ -147,6 +149,9 @@ async def test_a_message_too_large_is_left_out_and_the_rest_goes_on(rig: Rig) ->
         assert await on.drain() == ["a", "b", "c"]
         assert 'publish_batches_total{outcome="too_large"} 1.0' in on.metrics.text().decode()
         assert on.ledger.sent_through() == 4
+        (kept,) = on.ledger.shelf.kept(10)
+        assert (kept.position, kept.subject, kept.reason) == (1, "wazuh.agent.001.status", "too_large")
+        assert (kept.headers, len(kept.payload)) == ({"Nats-Msg-Id": "huge", "Wazuh-Outbox-Sequence": "2"}, 8 + (1 << 20))
 
 
 async def test_a_message_that_the_stream_knows_already_is_left_out_alone(rig: Rig) -> None:

@@ -12,6 +12,7 @@ import msgpack
 import pytest
 
 from relay import catchup, decide, events
+from relay.decided import Decision
 from relay.fleet import Fleet, Folded, Heard, Input
 from shared import sealing, wire
 from tests.nats_server import NatsServer
@@ -179,6 +180,8 @@ async def test_a_lost_ledger_and_a_raw_that_begins_anew_publish_only_what_change
         await rig.provision()
         again = NodeVoice(rig, client, boot=2)
         again.speaker.rows, again.speaker.keys = voice.speaker.rows, voice.speaker.keys
+        for _ in range(20):  # other positions than before: a batch's id is made of one
+            await rig.say(client, again.snapshot("beat"))
         async with running(rig):
             await rig.say(client, again.snapshot("full"))
             again.moment = voice.moment
@@ -197,7 +200,7 @@ async def test_what_is_hostile_is_kept_aside_and_the_next_message_goes_on(rig: R
         await voice.stop(1)
         found = await rig.until(client, 1)
         with contextlib.closing(rig.open_ledger()) as book:
-            kept = book.quarantined(100)
+            kept = book.shelf.kept(100)
     assert changes(found) == [("001", "Active", "Disconnected")]
     assert [one.reason for one in reversed(kept)] == [
         "malformed", "newer_schema", "unsigned", "bad_signature", "oversized", "unknown_node", "wrong_node", "wrong_cluster", "incomplete",
@@ -231,7 +234,7 @@ async def test_an_input_that_breaks_the_judge_is_kept_aside(rig: Rig, monkeypatc
     """What nobody foresaw costs one message, and nothing half-done of it stays."""
     real = decide.decide
 
-    def breaking(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> decide.Decision:
+    def breaking(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> Decision:
         if isinstance(given, Heard) and given.snapshot.seq == 2:
             fleet.agents.clear()
             raise ZeroDivisionError
@@ -245,7 +248,7 @@ async def test_an_input_that_breaks_the_judge_is_kept_aside(rig: Rig, monkeypatc
         await voice.stop(2)
         found = await rig.until(client, 1)
         with contextlib.closing(rig.open_ledger()) as book:
-            kept = book.quarantined(100)
+            kept = book.shelf.kept(100)
     assert changes(found) == [("002", "Active", "Disconnected")]
     assert [one.reason for one in kept] == ["undecidable"]
 

@@ -1,11 +1,15 @@
 """What a row of the ledger holds comes back as it was."""
 
 import sqlite3
+from dataclasses import fields, replace
+from typing import get_args
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay import stored
+from relay import events, stored
+from relay.decided import Agent, Ghost, Hold, HoldKind, Manager, Move
+from relay.schema import AGENTS, GHOSTS, MANAGERS
 
 ANY_TEXT = st.text(st.characters(categories=None), max_size=20)  # lone surrogates too
 ODD = ANY_TEXT | st.text(st.sampled_from("\\u0\0\ud800d8f"), max_size=12)
@@ -49,3 +53,61 @@ def test_the_largest_number_of_a_row_is_the_largest_that_a_database_holds() -> N
     finally:
         connection.close()
     raise AssertionError("a larger number fits")
+
+
+MOMENTS = st.integers(0, stored.MAX_INT)
+MOVES = st.builds(Move, node=ODD, since=MOMENTS, at=MOMENTS)
+HOLDS = st.builds(Hold, kind=st.sampled_from(get_args(HoldKind)), since=MOMENTS, until=MOMENTS)
+AGENT = st.builds(
+    Agent, id=MOMENTS, name=ODD, date_add=MOMENTS, status=st.sampled_from(get_args(events.Status)),
+    reason=st.sampled_from(get_args(events.Reason)), since=MOMENTS, ip=st.none() | ODD, last_keepalive=st.none() | MOMENTS,
+    manager_node=ODD, witness=st.none() | ODD, contact=st.none() | MOMENTS, last_event_id=st.just("evt"), hold=st.none() | HOLDS,
+    mirrored=st.booleans(), moving=st.none() | MOVES, overdue=st.none() | MOMENTS, refused=st.booleans(),
+)  # fmt: skip
+GHOST = st.builds(
+    Ghost, id=MOMENTS, name=ODD, date_add=MOMENTS, since=MOMENTS, until=MOMENTS, last_event_id=st.just("evt"), told=st.booleans()
+)
+MANAGER = st.builds(
+    Manager, node=ODD, reset_at=MOMENTS, unreachable=st.booleans(), clock_off=st.booleans(), twin_at=MOMENTS, last_event_id=st.just("evt")
+)
+
+
+@given(AGENT)
+def test_an_agent_comes_back_with_its_move_and_its_silence(agent: Agent) -> None:
+    row = stored.agent_row(agent)
+    assert stored.agent_of(row) == agent
+    assert len(row) == len(AGENTS.c)
+
+
+@given(GHOST)
+def test_a_ghost_comes_back(ghost: Ghost) -> None:
+    row = stored.ghost_row(ghost)
+    assert stored.ghost_of(row) == ghost
+    assert len(row) == len(GHOSTS.c) == len(fields(Ghost))
+
+
+@given(GHOST, st.integers(stored.MAX_INT, 2**70))
+def test_a_ghost_until_a_time_that_no_database_holds_is_one_until_the_last_that_it_does(ghost: Ghost, until: int) -> None:
+    assert stored.ghost_of(stored.ghost_row(replace(ghost, until=until))).until == stored.MAX_INT
+
+
+@given(MANAGER)
+def test_a_manager_comes_back(manager: Manager) -> None:
+    row = stored.manager_row(manager)
+    assert stored.manager_of(row) == manager
+    assert len(row) == len(MANAGERS.c) == len(fields(Manager))
+
+
+@given(AGENT | GHOST | MANAGER)
+def test_what_is_stored_is_what_a_database_holds(value: Agent | Ghost | Manager) -> None:
+    match value:
+        case Agent():
+            row = stored.agent_row(value)
+        case Ghost():
+            row = stored.ghost_row(value)
+        case Manager():
+            row = stored.manager_row(value)
+    for field in row:
+        if isinstance(field, str):
+            assert "\0" not in field
+            field.encode()

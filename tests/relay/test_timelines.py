@@ -20,6 +20,7 @@ def kinds(lab: Lab) -> list[tuple[int, str, str]]:
 def settle(lab: Lab, rows: dict[str, list[AgentRow]]) -> None:
     for name in lab.speakers:
         lab.full(name, rows.get(name, []), T0, quiet=())
+    lab.waited()
     assert lab.fleet.settled
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import jetstream
+from shared import jetstream, link
 from shared.config import NatsConfig
 from shared.errors import ConfigError
 from shared.jetstream import Connection, Puller
@@ -280,9 +280,9 @@ async def test_a_server_that_talks_nonsense_is_tried_again(said: bytes) -> None:
 
 
 async def test_a_client_that_is_stuck_is_given_up(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jetstream, "_WATCH_S", 0.01)
-    monkeypatch.setattr(jetstream, "_STUCK_S", 0.01)
-    monkeypatch.setattr(jetstream, "_CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(link, "_WATCH_S", 0.01)
+    monkeypatch.setattr(link, "_STUCK_S", 0.01)
+    monkeypatch.setattr(link, "_CONNECT_TIMEOUT_S", 0.5)
     async with connected(config_of(nats_server, max_reconnects=1)) as (connection, states):
         client = await connection.client()
         client._status = client.RECONNECTING  # and no task that does it

@@ -25,6 +25,7 @@ NEVER: Final = float("inf")
 _DB_VERSIONS: Final[dict[Schema, int]] = {"4.2": 2, "4.5": 4, "4.14": 7, "5.0": 500}
 AFTER_THE_WORLD: Final = 2
 """Rank of a look among what falls on one instant: after keepalives and all else that writes."""
+_WORTH: Final = 600.0  # seconds
 _AHEAD: Final = 2 * BLOCK + 1  # keepalives within which one is surely lost
 
 
@@ -40,9 +41,12 @@ class Cadence:
 
 @dataclass(slots=True)
 class Sent:
-    """When a snapshot reached the stream; NEVER where it did not."""
+    """When a snapshot reached the stream (NEVER where it did not), when it was taken, and up to when its rows tell all."""
 
     at: float = NEVER
+    look: float = 0.0
+    as_of: float = 0.0
+    readable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,16 @@ class Log:
     rows: dict[tuple[str, int], list[Version]] = field(default_factory=dict)
     quiets: dict[str, list[tuple[float, Sent]]] = field(default_factory=dict)  # looks that told who is quiet
 
+    def is_old(self, node: str, number: int, now: float) -> bool:
+        """Whether the last version is so old that one with a newer keepalive alone is worth keeping."""
+        versions = self.rows.get((node, number))
+        return not versions or now - versions[-1].look > _WORTH
+
     def put(self, node: str, number: int, version: Version) -> None:
         self.rows.setdefault((node, number), []).append(version)
+
+
+Source = Literal["socket", "file"]
 
 
 class Line(Protocol):
@@ -84,14 +96,14 @@ class Collector:
     """The collector of one node; `source` as in wazuh.source. It sees rows as they are at `world.now`."""
 
     def __init__(
-        self, world: World, name: str, source: Literal["socket", "file"], cadence: Cadence, log: Log, line: Line, phase: float
+        self, world: World, name: str, source: Source, cadence: Cadence, log: Log, line: Line, phase: float, boot: int = 100
     ) -> None:
-        self.name, self.source, self.running = name, source, False
+        self.name, self.source, self.running, self.boot = name, source, False, boot
         self.trouble: SourceState = "ok"  # what a fault makes of the source
         self._world, self._place, self._cadence, self._log, self._line = world, world.nodes[name], cadence, log, line
         self._phase = phase  # 0 to 1: where in its periods this node is
         self._identity = Identity("truth", name, name, self._place.type)
-        self._boot, self._life = 0, 0
+        self._life = 0
         self._dirty: set[int] = set()
         self._keys_dirty = True
         self._looking = False
@@ -113,8 +125,8 @@ class Collector:
 
     def start(self) -> None:
         """The process starts: a new boot, and a full first. A file's first look is at its next commit."""
-        self._boot, self._life, self.running = self._boot + 1, self._life + 1, True
-        self._composer, self._said_full, self._full_at = Composer(self._identity, self._boot), False, 0.0
+        self.boot, self._life, self.running = self.boot + 1, self._life + 1, True
+        self._composer, self._said_full, self._full_at = Composer(self._identity, self.boot), False, 0.0
         self._digests.clear()
         self._digest, self._entries, self._lines, self._keys_dirty = 0, {}, (), True
         self._alive.clear()
@@ -176,7 +188,8 @@ class Collector:
 
     def _commit(self) -> None:
         self._at(self._next(self._cadence.commit), self._commit)
-        self._committed = self._world.now
+        if self.state == "ok":
+            self._committed = self._world.now
         self._look(read=True, beat=True)
 
     # Looking --------------------------------------------------------------------------------------------------------
@@ -189,8 +202,8 @@ class Collector:
         return self.trouble
 
     def _look(self, *, read: bool, beat: bool) -> None:
-        now, sent = self._world.now, Sent()
-        readable = read and self.state == "ok"
+        now, readable = self._world.now, read and self.state == "ok"
+        sent = Sent(look=now, as_of=now if self._settled() else self._committed, readable=self.state == "ok")
         due = now >= self._full_at or not self._said_full or self._line.owes_full or self._line.gap
         gap, first = self._line.gap and readable, not self._said_full
         changes = self._read(now, sent, everything=due) if readable else Changes()
@@ -219,10 +232,9 @@ class Collector:
         silence = self._quiet(taken) if readable else None
         if silence is not None:
             self._log.quiets.setdefault(self.name, []).append((now, sent))
-        settled = self.source == "socket" or not self._place.up  # without a writer there is no open transaction
         return Look(
             taken_at=taken,
-            as_of=taken if settled else self._clock(self._committed),
+            as_of=self._clock(sent.as_of),
             late=0,
             source=self.source,
             source_state=self.state,
@@ -234,6 +246,10 @@ class Collector:
             count=len(self._digests),
             digest=self._digest % DIGEST_MODULUS,
         )
+
+    def _settled(self) -> bool:
+        """Without a writer there is no open transaction."""
+        return self.source == "socket" or not self._place.up
 
     def _clock(self, at: float) -> int:
         return int((at + self._place.skew_at(at)) * 1000)
@@ -277,7 +293,7 @@ class Collector:
         held = self._rows.get(row.id)
         self._rows[row.id] = row
         fresh = models.row_digest(row) if held is None or not _same(held, row) else self._digests.get(row.id) or models.row_digest(row)
-        if held is None or not _same(held, row) or held.last_keepalive != row.last_keepalive:
+        if held is None or not _same(held, row) or (held.last_keepalive != row.last_keepalive and self._log.is_old(self.name, row.id, now)):
             self._log.put(self.name, row.id, Version(now, row, sent))
         (self._alive.add if row.status in ("active", "pending") else self._alive.discard)(row.id)
         before = self._digests.get(row.id)
@@ -318,7 +334,9 @@ class Collector:
     def _unsteady(self) -> set[int]:
         """Who knocked lately and may not have kept alive yet."""
         history = self._world.history
-        self._young.update(fact.agent for fact in history[self._facts :] if fact.what == "started")
+        everybody = self._place is self._world.master
+        started = (fact for fact in history[self._facts :] if fact.what == "started")
+        self._young.update(fact.agent for fact in started if everybody or fact.node == self.name)
         self._facts = len(history)
         for number in list(self._young):
             agent = self._world.agents.get(number)
@@ -355,12 +373,15 @@ class Collector:
         self._keys_dirty, lines = False, self._place.lines
         if lines is self._lines:
             return KeyChanges()
+        before, now = (dict(zip(map(id, each), each, strict=True)) for each in (self._lines, lines))
         self._lines = lines
-        entries = {line.id: KeyEntry(line.id, line.name, line.ip, line.removed) for line in lines}
-        changed = tuple(entry for number, entry in entries.items() if self._entries.get(number) != entry)
-        gone = tuple(number for number in self._entries if number not in entries)
-        self._entries = entries
-        return KeyChanges(changed, gone)
+        lost = {before[one].id for one in before.keys() - now.keys()}
+        new = {line.id: KeyEntry(line.id, line.name, line.ip, line.removed) for line in (now[one] for one in now.keys() - before.keys())}
+        gone = tuple(sorted(lost - new.keys()))
+        for number in gone:
+            del self._entries[number]
+        self._entries |= new
+        return KeyChanges(tuple(entry for _, entry in sorted(new.items())), gone)
 
 
 def _same(one: AgentRow, other: AgentRow) -> bool:

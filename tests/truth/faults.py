@@ -23,7 +23,9 @@ KINDS: Final = {
     "source": "a source cannot be read for a while",
     "remoted": "remoted restarts on the master or a worker: every row is reset",
     "outage": "a whole manager is away, with its collector or without, its agents told another manager or not",
-    "link": "a worker's link to the master is cut",
+    "link": "a worker's link to the master is cut; some of its agents are removed meanwhile",
+    "clock": "a node's clock is set 45 s off, and put right some time later",
+    "twin": "a second collector with an older boot speaks for a node for a while",
     "relay": "the relay is away: no ticks, and a backlog afterwards",
     "flap": "an agent changes its manager, or stops and starts, several times within a minute",
     "reuse": "authd restarts: ids of purged agents are given again",
@@ -40,6 +42,7 @@ class Stage:
     relay: Relay
     collectors: Mapping[str, Collector]
     lines: Mapping[str, Line]
+    twin: Callable[[str], Collector]  # makes a second collector of a node
 
 
 @dataclass
@@ -52,6 +55,9 @@ class Faults:
     until: float
     pace: float = 1.0
     deaf: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    wrong: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # node -> when its clock was off
+    twins: list[tuple[float, float, str]] = field(default_factory=list)  # (begin, end, node): when two spoke for it
+    away: list[tuple[float, float]] = field(default_factory=list)  # when the relay did not tick
     played: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,6 +74,8 @@ class Faults:
             "remoted": (8 * _HOUR, self._remoted),
             "outage": (12 * _HOUR, self._outage),
             "link": (8 * _HOUR, self._link),
+            "clock": (24 * _HOUR, self._clock),
+            "twin": (16 * _HOUR, self._twin),
         }
         for kind in sorted(self.kinds & every.keys()):
             for node in self.stage.world.nodes:
@@ -143,13 +151,28 @@ class Faults:
         return True
 
     def _relay(self, _: str) -> bool:
-        relay = self.stage.relay
+        relay, now = self.stage.relay, self.stage.world.now
         relay.ticking = False
+        seconds = self._random.choice((30.0, 600.0, _HOUR))
+        self.away.append((now, now + seconds))
 
         def back() -> None:
             relay.ticking = True
 
-        self.stage.world.schedule(self.stage.world.now + self._random.choice((30.0, 600.0, _HOUR)), back)
+        self.stage.world.schedule(now + seconds, back)
+        return True
+
+    def _twin(self, node: str) -> bool:
+        twin, now, seconds = self.stage.twin(node), self.stage.world.now, self._random.uniform(20, 400)
+        twin.start()
+        self.twins.append((now, now + seconds, node))
+        self._busy.add(node)
+
+        def over() -> None:
+            twin.stop()
+            self._busy.discard(node)
+
+        self.stage.world.schedule(now + seconds, over)
         return True
 
     # Wazuh's own ----------------------------------------------------------------------------------------------------
@@ -182,7 +205,26 @@ class Faults:
         if node == world.master.name:
             return False
         world.cut(node)
-        world.schedule(world.now + self._random.choice((self._random.uniform(5, 60), 1800.0)), world.join, node)
+        seconds = self._random.choice((self._random.uniform(5, 60), 1800.0))
+        world.schedule(world.now + seconds, world.join, node)
+        if "reuse" in self.kinds:
+            for _ in range(2):
+                world.schedule(world.now + self._random.uniform(0, seconds / 2), self._remove_one, node)
+        return True
+
+    def _remove_one(self, node: str) -> None:
+        """The worker that is cut off goes on serving it."""
+        world = self.stage.world
+        served = [number for number, agent in world.nodes[node].members.items() if world.agents.get(number) is agent]
+        if served and world.master.up:
+            world.remove(self._random.choice(served))
+
+    def _clock(self, node: str) -> bool:
+        world = self.stage.world
+        now, right, seconds = world.now, world.nodes[node].skew, self._random.uniform(1800, 5400)
+        world.set_clock(node, self._random.choice((-45.0, 45.0)))
+        self.wrong.setdefault(node, []).append((now, now + seconds))
+        world.schedule(now + seconds, world.set_clock, node, right)
         return True
 
     def _reuse(self, _: str) -> bool:

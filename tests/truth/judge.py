@@ -5,7 +5,7 @@ was not is *missed*, unless the status that was told last is the one that it wou
 What was told and fits nothing is *false*, and so is one whose previous status is not the one told before.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -56,8 +56,35 @@ def judge(wanted: Iterable[Wanted], said: Iterable[Said], initial: Mapping[int, 
         tells.setdefault(told.agent_id, []).append(told)
     verdict = Verdict()
     for number in sorted({*wants, *tells}):
-        _Agent(wants.get(number, []), tells.get(number, []), initial.get(number, "Unknown")).into(verdict)
+        status = initial.get(number, "Unknown")
+        for some, lines in _apart(wants.get(number, []), tells.get(number, [])):
+            _Agent(some, lines, status).into(verdict)
+            status = lines[-1].current if lines else status
     return verdict
+
+
+def _apart(wanted: Sequence[Wanted], said: Sequence[Said]) -> Iterator[tuple[list[Wanted], list[Said]]]:
+    """What can have to do with one another, in order of time: nothing of one part fits anything of the next."""
+    items: list[tuple[float, float, Wanted | Said]] = [(_from(one), one.due, one) for one in wanted]
+    items += [(one.at, one.at, one) for one in said]
+    some: list[Wanted] = []
+    told: list[Said] = []
+    over = float("-inf")
+    for begin, end, one in sorted(items, key=lambda item: item[0]):
+        if begin > over and (some or told):
+            yield sorted(some, key=lambda wanted: wanted.expected.at), told
+            some, told = [], []
+        over = max(over, end)
+        if isinstance(one, Said):
+            told.append(one)
+        else:
+            some.append(one)
+    yield sorted(some, key=lambda wanted: wanted.expected.at), told
+
+
+def _from(wanted: Wanted) -> float:
+    """From when on it may be told."""
+    return min(wanted.expected.at, wanted.expected.earliest) - _EARLY
 
 
 class _Agent:
@@ -75,19 +102,20 @@ class _Agent:
 
     def into(self, verdict: Verdict) -> None:
         row = column = 0
+        matched: list[Said] = []
         while options := self._options(row, column):
             _, to_row, to_column = min(options, key=lambda option: option[0])  # the first of equals: a pair
             if to_row > row and to_column > column:
                 verdict.pairs.append((self._wanted[row], self._said[column]))
+                matched.append(self._said[column])
                 verdict.must += self._wanted[row].word == "must"
             elif to_row > row:
                 self._left_out(row, column, verdict)
             else:
                 verdict.false.append(self._said[column])
             row, column = to_row, to_column
-        matched = {told.event_id for _, told in verdict.pairs if told.event_id}
         broken = [told for told, before in zip(self._said, self._status, strict=False) if told.previous != before]
-        verdict.false += [told for told in broken if told.event_id in matched]
+        verdict.false += [told for told in broken if told.event_id and told in matched]
 
     def _left_out(self, row: int, column: int, verdict: Verdict) -> None:
         wanted = self._wanted[row]
@@ -115,4 +143,4 @@ class _Agent:
     def _fits(self, row: int, column: int) -> bool:
         expected, told = self._wanted[row].expected, self._said[column]
         same = expected.current == told.current and expected.name == told.name
-        return same and min(expected.at, expected.earliest) - _EARLY <= told.at <= self._wanted[row].due
+        return same and _from(self._wanted[row]) <= told.at <= self._wanted[row].due

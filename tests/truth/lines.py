@@ -7,11 +7,12 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from collector.compose import Saying
 from relay import decide
 from relay.decided import Decision
-from relay.events import Event
+from relay.events import Event, ManagerEvent
 from relay.fleet import Fleet, Folded, Heard, Input, Policy, Ticked
 from shared import wire
 from tests.truth.collectors import Sent
@@ -31,6 +32,23 @@ class Told:
     event: Event
 
 
+class Arrival(NamedTuple):
+    """A snapshot that reached the stream, by the world's time: when, when it was taken, and up to when its rows tell all."""
+
+    at: float
+    look: float
+    as_of: float
+    readable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToldOfManager:
+    """The same of a manager."""
+
+    at: float
+    event: ManagerEvent
+
+
 Watch = Callable[[Fleet, Input, Folded, Decision], None]
 """Sees each decision before it is taken over."""
 
@@ -43,6 +61,7 @@ class Relay:
     ) -> None:
         self.fleet = Fleet("truth", policy)
         self.told: list[Told] = []
+        self.told_of_managers: list[ToldOfManager] = []
         self.superseded = 0
         self.settled_at = 0.0
         self.snapshots = 0
@@ -79,6 +98,7 @@ class Relay:
         self.fleet.settle(decision)
         self.superseded += decision.superseded
         self.told += [Told(self._world.now, event) for event in decision.happened]
+        self.told_of_managers += [ToldOfManager(self._world.now, event) for event in decision.of_managers]
 
 
 class Line:
@@ -95,6 +115,7 @@ class Line:
         self._kept: deque[tuple[wire.Snapshot, Sent]] = deque()
         self._passing: tuple[wire.Snapshot, Sent] | None = None
         self._last = 0.0
+        self.arrivals: list[Arrival] = []
 
     def say(self, snapshot: wire.Snapshot, sent: Sent, saying: Saying) -> None:
         if snapshot.kind == "full":
@@ -132,6 +153,7 @@ class Line:
         delay = self._random.uniform(*self.delay)
         at = max(self._world.now + delay, self._last + _DRAIN)
         self._last = sent.at = at
+        self.arrivals.append(Arrival(at, sent.look, sent.as_of, sent.readable))
         sent_at = int((at - delay + self._node.skew_at(at - delay)) * 1000)
         for _ in range(2 if self.repeats and self._random.random() < self.repeats else 1):
             self._world.push(at, _LAST, self._relay.hear, snapshot, sent_at)

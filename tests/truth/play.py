@@ -14,11 +14,16 @@ from tests.truth.faults import KINDS, Faults, Stage
 from tests.truth.judge import Said, Verdict, judge
 from tests.truth.lines import Line, Relay, Watch
 from tests.truth.naive import Tables
+from tests.truth.notices import Score
+from tests.truth.oracles import judge_notices, scene_of
+from tests.truth.scene import Scene
 from tests.truth.shown import Shown, Terms, Wanted
+from tests.truth.unheard import unheard
 from tests.world import oracle
 from tests.world.activity import Activity, Rates
 from tests.world.config import NodeConfig, Schema
 from tests.world.model import World, WorldConfig
+from tests.world.oracle import Expected
 
 START = 1_795_400_000.0
 COLLECTORS_START = 80.0  # seconds until everybody has kept alive since the populated agents' date_add
@@ -28,7 +33,7 @@ DAY = 86_400.0
 PERIODS_OF_GRACE = 3
 
 Sources = Literal["socket", "file", "mixed"]
-Release = Literal["4.14", "5.0", "mixed"]
+Release = Literal["4.2", "4.5", "4.14", "5.0", "mixed"]  # mixed: an upgrade from 4.14 to 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Result:
     said: Sequence[Said]
     verdict: Verdict
     naive: dict[str, Verdict]
+    notices: Score
     sources: dict[str, str]
     played: dict[str, int]
 
@@ -87,12 +93,14 @@ def play(setting: Setting, progress: Callable[[float, int], None] = lambda hours
     world.schedule(START + QUIET_START, activity.begin, until - QUIET_END)
     world.schedule(START + QUIET_START - 1, _settle, tables)
     _run(world, stage, until, lambda hours: progress(hours, len(relay.told)))
-    wanted = _wanted(setting, world, relay, log, faults, until)
+    scene = _scene(setting, stage, log, faults, until)
+    wanted = _wanted(setting, scene, log, faults)
     initial = {fact.agent: "Active" for fact in world.history if fact.what == "connected" and fact.at <= START}
     said = list(_said(relay))
     return Result(
         setting, world, log, relay, faults, wanted, said, judge(wanted, said, initial),
         {name: judge(wanted, rule.said, initial) for name, rule in tables.rules.items()} if setting.naive else {},
+        judge_notices(scene, faults),
         {name: collector.source for name, collector in stage.collectors.items()}, activity.played,
     )  # fmt: skip
 
@@ -102,7 +110,9 @@ def _nodes(setting: Setting, rng: random.Random) -> tuple[NodeConfig, ...]:
     skews = [rng.uniform(-15, 15) if "skew" in setting.faults else 0.0 for _ in names]
     if "skew" in setting.faults and len(names) > 1:
         skews[:2] = rng.sample((-15.0, 15.0), 2)
-    schemas: list[Schema] = [rng.choice(("4.14", "5.0")) if setting.schema == "mixed" else setting.schema for _ in names]
+    first = rng.randrange(2)
+    upgrade: tuple[Schema, Schema] = ("4.14", "5.0")
+    schemas = [upgrade[(place + first) // 2 % 2] if setting.schema == "mixed" else setting.schema for place in range(len(names))]
     return tuple(
         NodeConfig(name, "worker" if place else "master", schema, skew)
         for place, (name, schema, skew) in enumerate(zip(names, schemas, skews, strict=True))
@@ -117,7 +127,13 @@ def _stage(setting: Setting, world: World, relay: Relay, log: Log, rng: random.R
         lines[name] = Line(world, relay, node, random.Random(rng.random()))
         source = mixed if setting.sources == "mixed" else setting.sources
         collectors[name] = Collector(world, name, source, setting.cadence, log, lines[name], rng.random())
-    return Stage(world, relay, collectors, lines)
+
+    def twin(name: str) -> Collector:
+        first = collectors[name]
+        line = Line(world, relay, world.nodes[name], random.Random(name))
+        return Collector(world, name, first.source, setting.cadence, Log(), line, 0.5, boot=first.boot - 2)
+
+    return Stage(world, relay, collectors, lines, twin)
 
 
 def _rates(setting: Setting) -> Rates:
@@ -145,21 +161,29 @@ def _run(world: World, stage: Stage, until: float, progress: Callable[[float], N
     world.advance(until)
 
 
-def _grace(setting: Setting, world: World) -> tuple[float, float]:
+def _grace(setting: Setting, stage: Stage) -> tuple[float, float]:
     """The longest grace that a reset is held for, and by how much the slowest source is behind."""
-    periods = [collector / 1000 for collector in (60_000 if setting.schema != "4.14" or setting.sources != "socket" else 20_000,)]
-    grace = max(60.0, PERIODS_OF_GRACE * max(periods))
+    grace = max(60.0, *(PERIODS_OF_GRACE * collector.period / 1000 for collector in stage.collectors.values()))
     return grace, (2 * setting.cadence.commit if setting.sources != "socket" else 0.0) + 2 * setting.cadence.beat + 35.0
 
 
-def _wanted(setting: Setting, world: World, relay: Relay, log: Log, faults: Faults, until: float) -> list[Wanted]:
-    grace, lag = _grace(setting, world)
-    expected = oracle.expected(world.history, until=until, grace=60.0, baseline_at=START + QUIET_START - 1, shown=0.0)
-    skews = {node.name: node.skew for node in world.nodes.values()}
+def _wanted(setting: Setting, scene: Scene, log: Log, faults: Faults) -> list[Wanted]:
+    world = scene.world
     race = Policy().sync_jitter / 1000 + max(node.period for node in world.nodes.values()) * world.config.tick
-    shown = Shown(log, world.history, Terms(until, grace, lag, skews, world.master.name, race, faults.deaf))
-    wanted = [shown.weigh(one) for one in expected]
-    return sorted([*wanted, *shown.excused, *shown.unheard(START + QUIET_START)], key=lambda one: one.expected.at)
+    shown = Shown(log, world.history, Terms(scene.until, scene.grace, scene.behind, world, world.master.name, race, faults.deaf))
+    wanted = [shown.weigh(one) for one in _expected(world, scene.until)]
+    late = shown.served_after_removal(stay for each in scene.stays.values() for stay in each)
+    return sorted([*wanted, *shown.excused, *late, *unheard(scene)], key=lambda one: one.expected.at)
+
+
+def _expected(world: World, until: float) -> list[Expected]:
+    return oracle.expected(world.history, until=until, grace=60.0, baseline_at=START + QUIET_START - 1, shown=0.0)
+
+
+def _scene(setting: Setting, stage: Stage, log: Log, faults: Faults, until: float) -> Scene:
+    grace, lag = _grace(setting, stage)
+    expected, began = _expected(stage.world, until), START + QUIET_START
+    return scene_of(stage.world, log, stage.relay, stage.collectors, stage.lines, faults, expected, began, until, grace, lag)
 
 
 def _said(relay: Relay) -> Iterator[Said]:

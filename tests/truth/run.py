@@ -25,7 +25,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=5, help="the master and its workers")
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--schema", choices=("4.14", "5.0", "mixed"), default="4.14")
+    parser.add_argument("--schema", choices=("4.2", "4.5", "4.14", "5.0", "mixed"), default="4.14")
+    parser.add_argument("--jitter", type=float, default=5.0, help="seconds by which keepalives may be late; 0: none is lost either")
     parser.add_argument("--sources", choices=("socket", "file", "mixed"), default="mixed")
     parser.add_argument("--faults", default="all", help=f"all, none, or some of: {', '.join(KINDS)}; all-x leaves x out")
     parser.add_argument("--action", type=float, default=20.0, help="mean seconds between two things that agents do")
@@ -71,6 +72,7 @@ def setting(args: argparse.Namespace) -> Setting:
         pace=args.pace,
         cadence=Cadence() if args.cadence == "real" else Cadence(beat=10.0, full=3600.0),
         naive=not args.no_naive,
+        jitter=args.jitter,
     )
 
 

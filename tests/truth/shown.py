@@ -11,18 +11,21 @@ Times are the world's, in seconds.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from shared import models
 from tests.truth.collectors import NEVER, Log, Sent, Version
+from tests.truth.contacts import Stay
 from tests.world.config import Fact
+from tests.world.model import World
 from tests.world.oracle import Expected
 
 Word = Literal["must", "never_shown", "superseded", "may"]
 
 _ROUNDING = 1.01  # seconds: rows hold whole ones
+_JUST = 1e-3  # seconds: before the removal, as it is told
 _ENDS = ("stopped", "died", "moved", "lost", "refused", "removed", "registered")
 
 
@@ -33,7 +36,7 @@ class Terms:
     until: float
     grace: float
     lag: float
-    skews: Mapping[str, float]
+    world: World  # for its clocks alone
     master: str
     race: float  # how long a worker's sync may still overwrite what the master's own remoted wrote: its jitter and a keepalive
     deaf: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)  # when a node could not be heard
@@ -66,26 +69,41 @@ class Shown:
         """To be asked in order of time."""
         match wanted.kind:
             case "connected":
-                return self._connected(wanted)
+                found = self._connected(wanted)
             case "disconnected":
-                return self._disconnected(wanted)
+                found = self._disconnected(wanted)
             case "registered" | "removed":
-                return self._registrar(wanted)
+                found = self._registrar(wanted)
             case _:
-                return Wanted(wanted, "may")
+                found = Wanted(wanted, "may")
+        return found if found.due < NEVER else replace(found, due=self._latest(wanted))
+
+    def _latest(self, wanted: Expected) -> float:
+        """By when what need not be told can be: until all that could be heard of it was, and the grace is over."""
+        since = wanted.at
+        if wanted.kind in ("disconnected", "pending"):
+            since = max(since, self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered")))
+        due = since + self._terms.grace + self._terms.lag
+        for begin, end in sorted(span for spans in self._terms.deaf.values() for span in spans):
+            if begin <= due and end >= wanted.at:
+                due = max(due, end + self._terms.grace + self._terms.lag)
+        return due
 
     # By kind --------------------------------------------------------------------------------------------------------
 
     def _registrar(self, wanted: Expected) -> Wanted:
         """The master alone says who is registered; by a row of that name, or by none."""
-        for version in self._from(self._terms.master, wanted.agent_id, wanted.at):
-            same = version.row is not None and version.row.name == wanted.name
-            if same == (wanted.kind == "registered"):
-                found = self._heard(wanted, version)
-                if wanted.kind == "registered":
-                    self._registered[wanted.agent_id, wanted.name] = found.seen
-                return found
-        return Wanted(wanted, "never_shown")
+        versions = self._from(self._terms.master, wanted.agent_id, wanted.at)
+        registered = wanted.kind == "registered"
+        over = self._next(wanted.agent_id, wanted.at, ("removed",)) if registered else NEVER
+        shown = (
+            v for v in versions if v.look <= over + self._terms.lag and (v.row is not None and v.row.name == wanted.name) == registered
+        )
+        version = next(shown, None)
+        found = Wanted(wanted, "never_shown") if version is None else self._heard(wanted, version)
+        if registered:
+            self._registered[wanted.agent_id, wanted.name] = found.seen
+        return found
 
     def _connected(self, wanted: Expected) -> Wanted:
         end = self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
@@ -107,11 +125,11 @@ class Shown:
             return Wanted(wanted, "never_shown" if wanted.certain else "may")
         if self._raced(wanted, self._until_changed(wanted.node, wanted.agent_id, found)):
             knock = replace(wanted, kind="pending", previous="Active", current="Pending", reason="raced", certain=False)
-            self.excused.append(Wanted(knock, "may"))  # an older knock elsewhere may be all that is left to see
+            self.excused.append(Wanted(knock, "may", due=self._latest(knock)))  # an older knock elsewhere may be all that is left to see
             return Wanted(wanted, "may")
         if not wanted.certain:
             return Wanted(wanted, "may")
-        if found.row is None or found.row.code != models.CODE_RESET:
+        if found.row is None or found.row.code not in (models.CODE_RESET, None):  # before 4.6 any may be a reset
             return self._weighed(wanted, found)
         over = self._reset_is_over(wanted, found)
         if self._next(wanted.agent_id, found.look, ("started", "removed")) <= over or over >= self._terms.until:
@@ -128,7 +146,7 @@ class Shown:
 
     def _weighed(self, wanted: Expected, version: Version) -> Wanted:
         """Nothing is told of an agent before its registration is known."""
-        known_at = max(version.sent.at, self._registered.get((wanted.agent_id, wanted.name), 0.0))
+        known_at = max(version.sent.at, self._registered.get((wanted.agent_id, wanted.name), 0.0))  # 0: at the baseline
         found = self._heard(wanted, replace(version, sent=Sent(known_at)))
         if found.word == "must" and self._newer_was_known(wanted, version, known_at):
             return Wanted(wanted, "superseded", known_at)
@@ -151,7 +169,7 @@ class Shown:
             return 0.0
         stopped = row.status == "disconnected" and row.code == models.CODE_STOPPED
         seconds = row.disconnection_time if stopped else row.last_keepalive
-        return 0.0 if seconds is None else seconds - self._terms.skews[node]
+        return 0.0 if seconds is None else self._terms.world.nodes[node].world_time(seconds)
 
     def _raced(self, wanted: Expected, end: float) -> bool:
         """Whether it was written on the master just after the agent had been on a worker, whose sync may still overwrite it
@@ -165,21 +183,15 @@ class Shown:
             for fact in self._between(wanted.agent_id, since, wanted.at)
         )
 
-    def unheard(self, baseline: float) -> Iterator[Wanted]:
-        """An agent on a manager that cannot be heard may be taken for away, by what the others say: nobody can tell."""
-        for number, facts in self._facts.items():
-            for fact in facts if number else ():
-                if fact.what in ("started", "connected"):
-                    left = self._next(number, fact.at, ("stopped", "moved", "lost", "refused", "removed", "died", "started"))
-                    for begin, end in self._terms.deaf.get(fact.node, ()):
-                        if begin < left and end > fact.at and end > baseline:
-                            due = end + self._terms.grace + self._terms.lag
-                            for at in (max(begin, fact.at), *self._boundaries(max(begin, fact.at), min(end, left))):
-                                yield from _excused(fact, at, due)
-
-    def _boundaries(self, begin: float, end: float) -> list[float]:
-        """When any node was lost or heard again in between: who speaks may change then."""
-        return [at for spans in self._terms.deaf.values() for span in spans for at in span if begin < at < end]
+    def served_after_removal(self, stays: Iterable[Stay]) -> Iterator[Wanted]:
+        """A worker that did not know yet let an agent in after its removal; until the master's table tells, it has come."""
+        removed = {(fact.agent, fact.name): fact.at for facts in self._facts.values() for fact in facts if fact.what == "removed"}
+        for stay in stays:
+            at = removed.get(stay.agent, NEVER)
+            if at < stay.first < stay.end:
+                number, name = stay.agent
+                back = Expected(number, name, "connected", "NeverConnected", "Active", at - _JUST, "removed", certain=False, node=stay.node)
+                yield Wanted(back, "may", due=self._latest(back))
 
     def _reset_is_over(self, wanted: Expected, version: Version) -> float:
         """When a reset was surely held to its end, with its node heard all the while."""
@@ -222,14 +234,6 @@ class Shown:
         facts = self._facts.get(number, [])
         place = bisect_right(self._times.get(number, []), at)
         return next((fact.at for fact in facts[place:] if fact.what in what), NEVER)
-
-
-def _excused(fact: Fact, at: float, due: float) -> Iterator[Wanted]:
-    gone = Expected(fact.agent, fact.name, "disconnected", "Active", "Disconnected", at, "unheard", certain=False, node=fact.node)
-    back = Expected(fact.agent, fact.name, "connected", "Disconnected", "Active", at, "unheard", certain=False, node=fact.node)
-    yield Wanted(replace(gone, kind="pending", current="Pending"), "may", due=due)
-    yield Wanted(gone, "may", due=due)
-    yield Wanted(back, "may", due=due)
 
 
 def _is(version: Version, status: str) -> bool:

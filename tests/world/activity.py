@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 
 from .model import Agent, World
 
+_DRAWS = 20  # of an agent among all, before those that fit are sought
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
@@ -77,7 +79,13 @@ class Activity:
         self._plan()
 
     def _for_agent(self, fits: Callable[[Agent], bool], play: Callable[[Agent], None]) -> bool:
-        found = [agent for agent in self._world.agents.values() if fits(agent)]
+        everybody = list(self._world.agents.values())
+        for _ in range(_DRAWS if everybody else 0):
+            agent = self._random.choice(everybody)
+            if fits(agent):
+                play(agent)
+                return True
+        found = [agent for agent in everybody if fits(agent)]
         if found:
             play(self._random.choice(found))
         return bool(found)

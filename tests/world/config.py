@@ -5,9 +5,14 @@ shrinks them. `Fact` is one line of the agents' own history: what truly happened
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-Schema = Literal["4.14", "5.0"]
+Schema = Literal["4.2", "4.5", "4.14", "5.0"]
+"""Tables of the `agent` kind: 4.2 has neither disconnection_time nor status_code, 4.5 no status_code, 5.0 no node_name."""
+
+OLD: Final[tuple[Schema, ...]] = ("4.2", "4.5")
+"""Before 4.13: a keepalive each 10 s, silence after 600 s, and the sync carries whole rows."""
+
 NodeType = Literal["master", "worker"]
 
 What = Literal[
@@ -24,6 +29,7 @@ What = Literal[
     "restarted",  # node: remoted started again and reset every row
     "down",  # node: the whole manager went away
     "up",  # node: it came back (and is restarted at once)
+    "clock",  # node: its clock was set; value: seconds by which it is ahead from now on
 ]
 
 
@@ -60,6 +66,9 @@ class WorldConfig:
     start: float = 1_795_400_000.0
     sweep_period: float = 900.0  # agents_disconnection_time: how old a keepalive may be, and how often monitord looks
     notify_period: float = 20.0  # the agents' notify_time
+    keepalive_jitter: float = 0.0  # seconds by which plain keepalives may be late; then one in a few hundred is lost too (`jitter`)
+    old_sweep_period: float = 600.0  # the same two of managers before 4.13
+    old_notify_period: float = 10.0
     sync_period: float = 10.0  # worker to master, agent-info
     integrity_period: float = 9.0  # master to worker, client.keys
     keepalive_throttle: float = 60.0  # 5.0: remoted.control_keepalive_throttle
@@ -76,6 +85,8 @@ class WorldConfig:
             raise ValueError(f"A cluster has one master, but these nodes were given: {[(n.name, n.type) for n in self.nodes]}.")
         if len({node.name for node in self.nodes}) != len(self.nodes):
             raise ValueError("Two nodes of the cluster have the same name.")
+        if self.keepalive_jitter and not self.compute_keepalives:
+            raise ValueError("Keepalives that are written one by one come on time: jitter needs compute_keepalives.")
 
 
 def cluster(workers: int, *, schema: Schema = "4.14", skews: tuple[float, ...] = ()) -> tuple[NodeConfig, ...]:

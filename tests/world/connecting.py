@@ -16,7 +16,7 @@ from .state import Agent, Node, Session
 if TYPE_CHECKING:
     from .model import World
 
-_VERSIONS: Final = {"4.14": "Wazuh v4.14.7", "5.0": "Wazuh v5.0.0"}
+_VERSIONS: Final = {"4.2": "Wazuh v4.2.7", "4.5": "Wazuh v4.5.4", "4.14": "Wazuh v4.14.7", "5.0": "Wazuh v5.0.0"}
 
 
 def reach(world: World, agent: Agent, delay: float, *, silent: bool = False) -> None:
@@ -34,10 +34,10 @@ def startup(world: World, agent: Agent, attempt: int, silent: bool) -> None:
         return
     node = world.nodes[agent.node]
     if not node.up or node.keyring.get(agent.id) != agent.key:
-        world.schedule(world.now + world.config.notify_period, startup, world, agent, attempt, silent)
+        world.schedule(world.now + world.notify_period(node.schema), startup, world, agent, attempt, silent)
         return
-    first = max(world.tick_of(world.now + world.config.notify_period), world.tick + 1)
-    agent.session = Session(node.name, world.now, first, node.period)
+    first = max(world.tick_of(world.now + world.notify_period(node.schema)), world.tick + 1)
+    agent.session = Session(node.name, world.now, first, node.period, late=world.lateness(node), key=_jitter_key(world, agent))
     node.members[agent.id] = agent
     agent.heard_by = node.name
     world.fact(agent, "started", node.name)
@@ -72,7 +72,8 @@ def again(world: World, node: Node, agent: Agent) -> None:
     session = agent.session
     if session is None or not session.accepted:
         return
-    following = (session.last(world.tick) or session.first) + session.period
+    following = session.first + (max(0, world.tick - session.first) // session.period + 1) * session.period
+    world.remember(agent)
     _leave_slot(node, session, agent.id)
     session.first, session.steady = following - session.period, False
     world.at_tick(following, second_keepalive, world, agent, agent.attempt)
@@ -80,7 +81,8 @@ def again(world: World, node: Node, agent: Agent) -> None:
 
 def settle(world: World, agent: Agent, node: Node, first: int) -> None:
     """Connect an agent as if it had been since tick `first`, at least two keepalives ago."""
-    agent.session = Session(node.name, world.now, first, node.period, accepted=True, steady=True, told=world.now)
+    late, key = world.lateness(node), _jitter_key(world, agent)
+    agent.session = Session(node.name, world.now, first, node.period, accepted=True, steady=True, told=world.now, late=late, key=key)
     agent.alive, agent.node, agent.heard_by = True, node.name, node.name
     node.members[agent.id] = agent
     _join_slot(world, node, agent.session, agent.id)
@@ -96,6 +98,7 @@ def let_go(world: World, agent: Agent) -> float:
     if session is None:
         return agent.contact
     node = world.nodes[session.node]
+    world.remember(agent)
     _store(world, node, agent, session)
     _leave_slot(node, session, agent.id)
     del node.members[agent.id]
@@ -103,6 +106,10 @@ def let_go(world: World, agent: Agent) -> float:
     last = session.last(world.tick)
     agent.contact = session.started if last is None else max(session.started, world.time_of(last))
     return agent.contact
+
+
+def _jitter_key(world: World, agent: Agent) -> int:
+    return agent.id << 40 | world.tick & (1 << 40) - 1
 
 
 def lose_members(world: World, node: Node, failover: str | None) -> None:

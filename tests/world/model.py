@@ -7,7 +7,7 @@
     world.history                            what truly happened (Fact), for the oracle
 
 Commands take effect at `world.now`; their writes come with the next `advance`: register, remove, restart_authd, start, stop,
-die, move, refuse_version, restart_remoted, node_down, node_up, cut, join; `schedule(at, command, *arguments)` plays one later.
+die, move, refuse_version, restart_remoted, node_down, node_up, cut, join, set_clock; `schedule(at, command, *arguments)` plays one later.
 A command about an unknown agent or node raises LookupError, one that a real cluster could not obey ValueError.
 
 The rules are those of Wazuh with their distortions (reference sections 2, 5, 6, 7): a first keepalive does not reset
@@ -17,16 +17,17 @@ Equal seed and commands give equal writes, however `advance` is cut into steps.
 """
 
 import random
+from dataclasses import replace
 
 from . import connecting, registering, rows, syncing
-from .config import Fact, NodeConfig, Schema, What, WorldConfig, cluster
+from .config import OLD, Fact, NodeConfig, Schema, What, WorldConfig, cluster
 from .engine import REST, Engine
 from .rows import Changes, Row
-from .state import Agent, Node, Session
+from .state import Agent, Node, Past, Session
 from .writes import Columns, Delete, Insert, Journal, Keys, Update, Write, as_json
 
 __all__ = [
-    "Agent", "Columns", "Delete", "Fact", "Insert", "Keys", "Node", "NodeConfig", "Row", "Schema", "Session", "Update", "World",
+    "Agent", "Columns", "Delete", "Fact", "Insert", "Keys", "Node", "NodeConfig", "Past", "Row", "Schema", "Session", "Update", "World",
     "WorldConfig", "Write", "as_json", "cluster",
 ]  # fmt: skip
 
@@ -41,8 +42,9 @@ class World(Engine):
         self.config = config
         self.random = random.Random(seed)
         self.history: list[Fact] = []
+        self.past: list[Past] = []  # connections that are over
         self.agents: dict[int, Agent] = {}
-        self.nodes = {node.name: Node(node.name, node.type, node.schema, node.skew, self._period(node.schema)) for node in config.nodes}
+        self.nodes = {node.name: self._new_node(node) for node in config.nodes}
         self.master = next(node for node in self.nodes.values() if node.type == "master")
         self.workers = [node for node in self.nodes.values() if node is not self.master]
         self.unclean: set[int] = set()  # ids whose master row is not as a plain keepalive leaves it
@@ -178,7 +180,7 @@ class World(Engine):
             self.fact(None, "up", node)
             self._reset(place)
             nap = _MONITORD_NAP if place.schema == "5.0" else 0.0
-            self.schedule(self.now + nap + self.config.sweep_period, self._sweep, place, place.boot)
+            self.schedule(self.now + nap + place.sweep_period, self._sweep, place, place.boot)
             self.schedule(self.now + self.between(self.config.database_delay), syncing.follow_keys, self, place)
 
     def cut(self, worker: str) -> None:
@@ -188,6 +190,11 @@ class World(Engine):
     def join(self, worker: str) -> None:
         """The link is whole again."""
         self._node(worker).linked = True
+
+    def set_clock(self, node: str, skew: float) -> None:
+        """The node's clock is set: from now on it is ahead by `skew` seconds. What was written stays written."""
+        self._node(node).set_clock(self.now, skew)
+        self.fact(None, "clock", node, skew)
 
     # ------------------------------------------------------------------ for the sibling modules
 
@@ -233,6 +240,19 @@ class World(Engine):
             return
         self.history.append(Fact(self.now, agent.id if agent else 0, agent.name if agent else "", what, node, value))
 
+    def remember(self, agent: Agent) -> None:
+        """The agent's connection, as it was until now, is over."""
+        if agent.session is not None:
+            self.past.append(Past(agent.id, agent.name, replace(agent.session), self.now))
+
+    def notify_period(self, schema: Schema) -> float:
+        """Seconds between two keepalives of an agent, written or not."""
+        return self.config.old_notify_period if schema in OLD else self.config.notify_period
+
+    def lateness(self, node: Node) -> int:
+        """Ticks by which a keepalive may be late: never so much that it is missed by that alone."""
+        return min(round(self.config.keepalive_jitter / self.config.tick), node.period // 4)
+
     def between(self, bounds: tuple[float, float]) -> float:
         """An even draw."""
         return self.random.uniform(*bounds)
@@ -249,18 +269,18 @@ class World(Engine):
         """monitord's disconnect-agents; a NULL last_keepalive is never older than anything."""
         if boot != node.boot:
             return
-        limit = node.clock(self.now) - int(self.config.sweep_period)
+        limit = node.clock(self.now) - int(node.sweep_period)
         for row in list(node.rows.values()):
             if row.connection_status in ("active", "pending") and (kept := self.last_keepalive(node, row)) is not None and kept < limit:
                 self.put(node, row.id, self._disconnected(node, 4), rows.SYNCED)
-        self.schedule(self.now + self.config.sweep_period, self._sweep, node, boot)
+        self.schedule(self.now + node.sweep_period, self._sweep, node, boot)
 
     # ------------------------------------------------------------------ small things
 
     def _set_clocks(self, config: NodeConfig) -> None:
         node = self.nodes[config.name]
-        self.fact(None, "sweeps", node.name, self.config.sweep_period)
-        self.push(self._phase(config.sweep_phase, self.config.sweep_period), REST, self._sweep, node, node.boot)
+        self.fact(None, "sweeps", node.name, node.sweep_period)
+        self.push(self._phase(config.sweep_phase, node.sweep_period), REST, self._sweep, node, node.boot)
         if node is not self.master:
             self.push(self._phase(config.sync_phase, self.config.sync_period), REST, syncing.sync, self, node)
             self.push(self._phase(config.integrity_phase, self.config.integrity_period), REST, syncing.integrity, self, node)
@@ -268,13 +288,17 @@ class World(Engine):
     def _phase(self, phase: float | None, period: float) -> float:
         return self.now + (self.random.uniform(0.0, period) if phase is None else phase)
 
-    def _period(self, schema: Schema) -> int:
-        """Ticks between two keepalive writes; 5.0 writes every n-th keepalive only."""
-        notify = self.config.notify_period
-        seconds = notify if schema == "4.14" else max(notify, -(-self.config.keepalive_throttle // notify) * notify)
-        if self.config.sweep_period <= seconds + 1:
-            raise ValueError(f"A sweep period of {self.config.sweep_period} s would take agents that write every {seconds} s for silent.")
-        return max(1, round(seconds / self.config.tick))
+    def _new_node(self, config: NodeConfig) -> Node:
+        """A node with its periods; 5.0 writes every n-th keepalive only."""
+        notify, sweep = self.notify_period(config.schema), self.config.sweep_period
+        seconds = max(notify, -(-self.config.keepalive_throttle // notify) * notify) if config.schema == "5.0" else notify
+        if config.schema in OLD:
+            sweep = self.config.old_sweep_period
+        if sweep <= seconds + 1:
+            raise ValueError(f"A sweep period of {sweep} s would take agents that write every {seconds} s for silent.")
+        node = Node(config.name, config.type, config.schema, config.skew, max(1, round(seconds / self.config.tick)), sweep_period=sweep)
+        node.set_clock(self.config.start, config.skew)
+        return node
 
     def _columns(self, node: Node, row: Row) -> Columns:
         found = rows.whole(row, node.schema, syncing.mark(self, node, row.id))

@@ -27,6 +27,7 @@ class Authd:
         if agent.id in world.master.rows:
             # A given-again id: its old row is deleted before the queue of authd's writer reaches the new one.
             world.delete(world.master, [agent.id])
+        world.master.keyring[agent.id] = agent.key
         self._publish_keys(self._with(agent))
         world.insert(world.master, self._fresh_row(world.master, agent))
         world.fact(agent, "registered", world.master.name)
@@ -41,6 +42,7 @@ class Authd:
         if world.master.members.get(agent.id) is agent:
             connecting.let_go(world, agent)
         agent.alive = False
+        del world.master.keyring[agent.id]
         self._publish_keys(self._without(agent))
         world.schedule(world.now + world.between(world.config.database_delay), self._delete_row, agent)
 
@@ -50,10 +52,11 @@ class Authd:
     def populate(self, count: int, nodes: list[Node]) -> list[int]:
         world = self._world
         agents = [self._new_agent(None) for _ in range(count)]
-        lines = (*world.master.lines, *(self._line(agent) for agent in agents))
+        world.master.lines = (*world.master.lines, *(self._line(agent) for agent in agents))
+        world.master.keyring |= {agent.id: agent.key for agent in agents}
         for node in world.nodes.values():
-            node.read_keys(lines)
-            world.journal.add(Keys(node.name, world.now, node.keys_text()))
+            node.copy_keys(world.master)
+            world.journal.add(Keys(node.name, world.now, node.lines))
         for index, agent in enumerate(agents):
             self._settle(agent, nodes[index % len(nodes)])
         for node in world.workers:  # whoever was registered before them
@@ -101,15 +104,12 @@ class Authd:
 
     def _with(self, agent: Agent) -> tuple[KeyLine, ...]:
         """Live lines first, then removed ones, as OS_WriteKeys puts them."""
-        lines = self._world.master.lines
-        live = [line for line in lines if not line.removed]
-        return (*live, self._line(agent), *(line for line in lines if line.removed))
+        live, gone = self._split()
+        return (*live, self._line(agent), *gone)
 
     def _without(self, agent: Agent) -> tuple[KeyLine, ...]:
         """The last live entry moves into the gap; the removed one stays, marked, where nothing is purged."""
-        lines = self._world.master.lines
-        live = [line for line in lines if not line.removed]
-        gone = [line for line in lines if line.removed]
+        live, gone = self._split()
         place = next(index for index, line in enumerate(live) if line.id == agent.id)
         last = live.pop()
         if place < len(live):
@@ -118,10 +118,17 @@ class Authd:
             gone.append(KeyLine(agent.id, agent.name, "any", agent.key, removed=True))
         return (*live, *gone)
 
+    def _split(self) -> tuple[list[KeyLine], list[KeyLine]]:
+        """The lines of client.keys, live and removed; where those are purged, all live."""
+        lines = self._world.master.lines
+        if self._world.config.purge:
+            return list(lines), []
+        return [line for line in lines if not line.removed], [line for line in lines if line.removed]
+
     def _publish_keys(self, lines: tuple[KeyLine, ...]) -> None:
         master = self._world.master
-        master.read_keys(lines)
-        self._world.journal.add(Keys(master.name, self._world.now, master.keys_text()))
+        master.lines = lines
+        self._world.journal.add(Keys(master.name, self._world.now, master.lines))
 
     def _delete_row(self, agent: Agent) -> None:
         row = self._world.master.rows.get(agent.id)

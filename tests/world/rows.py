@@ -21,6 +21,12 @@ _ONLY_4: Final = frozenset(
     ("os_codename", "os_build", "os_uname", "config_sum", "merged_sum", "manager_host", "node_name", "group_config_status")
 )
 _ONLY_5: Final = frozenset(("os_type",))
+_MISSING: Final[dict[Schema, frozenset[str]]] = {
+    "4.2": _ONLY_5 | {"disconnection_time", "status_code", "group_config_status"},
+    "4.5": _ONLY_5 | {"status_code"},
+    "4.14": _ONLY_5,
+    "5.0": _ONLY_4,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ def columns(changes: Changes, schema: Schema) -> Columns:
             found |= value.columns() | {"manager_host": _text(changes.get("node_name"))}
         elif name != "system":
             found[name] = value
-    missing = _ONLY_5 if schema == "4.14" else _ONLY_4
+    missing = _MISSING[schema]
     return {name: value for name, value in found.items() if name not in missing}
 
 

@@ -1,9 +1,9 @@
 """The moving parts of a world: an agent, its connection to one manager, a manager node, and lines of client.keys."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
-from . import rows
+from . import jitter, rows
 from .config import NodeType, Schema
 from .rows import Row, System
 
@@ -33,17 +33,46 @@ class Session:
     accepted: bool = False  # the first keepalive was
     steady: bool = False  # the second was: dt and code are reset
     told: float = float("-inf")  # the last sync that carried an explicit mark of this session to the master
+    late: int = 0  # ticks by which plain keepalives may be late; 0: they are on time and none is lost
+    key: int = 0  # what its jitter is made from
 
     def last(self, tick: int) -> int | None:
         """The tick of the last keepalive up to `tick`; None where there was none."""
         if tick < self.first:
             return None
-        return self.first + (tick - self.first) // self.period * self.period
+        place = (tick - self.first) // self.period
+        while (at := self.arrival(place)) is None or at > tick:
+            place -= 1
+        return at
+
+    def arrival(self, place: int) -> int | None:
+        """The tick at which keepalive number `place` arrives; None for one that is lost. The first two are not plain: on time."""
+        due = self.first + place * self.period
+        if not self.late or place < 2:
+            return due
+        return None if jitter.is_lost(self.key, place) else due + jitter.late(self.key, place, self.late)
+
+    def losses(self, begin: int, end: int) -> list[tuple[int, int]]:
+        """(tick at which it was due, how many in a row) of the keepalives that are lost between two ticks."""
+        if not self.late:
+            return []
+        places = range(max(2, (begin - self.first) // self.period), (end - self.first) // self.period + 1)
+        return [(self.first + place * self.period, count) for place, count in jitter.losses(self.key, places)]
 
     def plain(self, tick: int) -> int | None:
         """As `last`, but only keepalives that are computed, not played one by one."""
         last = self.last(tick)
         return last if self.steady and last is not None and last >= self.first + 2 * self.period else None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A piece of a connection that is over: keepalives came as `session` says, until world time `end`."""
+
+    agent: int
+    name: str
+    session: Session
+    end: float
 
 
 @dataclass(slots=True)
@@ -83,10 +112,28 @@ class Node:
     lines: tuple[KeyLine, ...] = ()
     keyring: dict[int, str] = field(default_factory=dict)  # id -> key, of the live lines
     syncs: list[float] = field(default_factory=list)  # world times of the last syncs to the master
+    sweep_period: float = 900.0  # seconds
+    settings: list[tuple[float, float]] = field(default_factory=list)  # (world time, skew since then): the clock as it was set
 
     def clock(self, at: float) -> int:
         """This node's clock at world time `at`, as Wazuh writes it."""
-        return int(at + self.skew)
+        return int(at + self.skew_at(at))
+
+    def skew_at(self, at: float) -> float:
+        """By how many seconds its clock was ahead at world time `at`."""
+        if not self.settings or at >= self.settings[-1][0]:
+            return self.skew
+        place = bisect_right(self.settings, at, key=lambda setting: setting[0])
+        return self.settings[max(0, place - 1)][1]
+
+    def world_time(self, seconds: float) -> float:
+        """The world time of what this node's clock called `seconds`; where the clock was set back, the later of two."""
+        meant = [seconds - skew for since, skew in self.settings if seconds - skew >= since]
+        return meant[-1] if meant else seconds - self.skew_at(0.0)
+
+    def set_clock(self, at: float, skew: float) -> None:
+        self.settings.append((at, skew))
+        self.skew = skew
 
     def set_mark(self, number: int, requested: str) -> str:
         """Mark a worker's row for the sync, unless a stronger mark is there; the mark that stays."""
@@ -95,9 +142,9 @@ class Node:
             self.marks[number] = left
         return left
 
-    def read_keys(self, lines: tuple[KeyLine, ...]) -> None:
-        self.lines = lines
-        self.keyring = {line.id: line.key for line in lines if not line.removed}
+    def copy_keys(self, master: "Node") -> None:
+        """Take over the master's client.keys."""
+        self.lines, self.keyring = master.lines, dict(master.keyring)
 
     def keys_text(self) -> str:
         return "".join(line.text() for line in self.lines)

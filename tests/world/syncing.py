@@ -1,21 +1,26 @@
 """Between the nodes: agent-info from worker to master every 10 s, client.keys from master to worker every 9 s.
 
-Worker to master since 4.13 (endpointGetV1AgentsSync.hpp, endpointPostV1AgentsSync.hpp), by the mark of the worker's row:
-syncreq the whole row; syncreq_keepalive the id alone, and the master stamps its own time; syncreq_status the status, its
-time and its code alone. Afterwards the worker's whole table is synced. Sweeps and resets leave no mark.
+Worker to master before 4.13: every marked row as a whole, with the worker's own last_keepalive. Since then
+(endpointGetV1AgentsSync.hpp, endpointPostV1AgentsSync.hpp) by the mark of the worker's row: syncreq the whole row;
+syncreq_keepalive the id alone, and the master stamps its own time; syncreq_status the status, its time and its code alone.
+Afterwards the worker's whole table is synced. Sweeps and resets leave no mark.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from . import connecting, rows
+from .config import OLD
 from .rows import Changes, Row
 from .state import Node, Session
 from .writes import Keys
 
 if TYPE_CHECKING:
     from .model import World
+
+_PERIODS: Final = 5  # of a keepalive whose syncs are remembered: some keepalives in a row may be lost
 
 
 def sync(world: World, worker: Node) -> None:
@@ -28,8 +33,8 @@ def sync(world: World, worker: Node) -> None:
 def integrity(world: World, worker: Node) -> None:
     """One round of file integrity: the worker takes the master's client.keys, and modulesd follows it a little later."""
     if worker.up and worker.linked and world.master.up and worker.lines != world.master.lines:
-        worker.read_keys(world.master.lines)
-        world.journal.add(Keys(worker.name, world.now, worker.keys_text()))
+        worker.copy_keys(world.master)
+        world.journal.add(Keys(worker.name, world.now, worker.lines))
         for agent in [agent for agent in worker.members.values() if worker.keyring.get(agent.id) != agent.key]:
             connecting.let_go(world, agent)
         world.schedule(world.now + world.between(world.config.database_delay), follow_keys, world, worker)
@@ -66,16 +71,32 @@ def mirrored(world: World, row: Row) -> int | None:
             kept = 0.0 if plain is None else world.time_of(plain)
             carried = worker.synced_since(kept) if kept > agent.session.started else None
             if carried is not None and carried > agent.session.told:
-                return world.master.clock(carried)
+                return worker.clock(kept) if worker.schema in OLD else world.master.clock(carried)
     return row.last_keepalive
 
 
 def _carry(world: World, worker: Node) -> None:
     master, marks = world.master, dict(worker.marks)
     touched = _touched_by_keepalives(world, worker, marks)
-    # The endpoint's order: whole rows, then keepalives, then status (endpointPostV1AgentsSync.hpp).
-    for number in _marked(marks, rows.SYNCREQ):
-        world.put(master, number, _whole(world, worker, worker.rows[number]), rows.SYNCED)
+    if worker.schema in OLD:
+        _put_whole(world, worker, [*marks, *touched])
+    else:
+        _put_by_mark(world, worker, marks, touched)
+    for agent in [master.members[number] for number in marks if number in master.members]:
+        connecting.again(world, master, agent)  # what was synced onto its own agent's row, its next keepalive takes back
+    world.journal.bulk(worker.name, world.now, [*marks, *touched], {"sync_status": rows.SYNCED})
+    _done(world, worker, marks)
+
+
+def _put_whole(world: World, worker: Node, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        world.put(world.master, number, _whole(world, worker, worker.rows[number]), rows.SYNCED)
+
+
+def _put_by_mark(world: World, worker: Node, marks: dict[int, str], touched: list[int]) -> None:
+    """The endpoint's order: whole rows, then keepalives, then status (endpointPostV1AgentsSync.hpp)."""
+    master = world.master
+    _put_whole(world, worker, _marked(marks, rows.SYNCREQ))
     changed = [number for number in touched if number in world.unclean]
     for number in [*_marked(marks, rows.SYNCREQ_KEEPALIVE), *changed]:
         world.put(master, number, connecting.kept_alive(world, master), rows.SYNCED)
@@ -84,10 +105,6 @@ def _carry(world: World, worker: Node) -> None:
     world.journal.bulk(master.name, world.now, unchanged, stamped)
     for number in _marked(marks, rows.SYNCREQ_STATUS):
         world.put(master, number, _status(worker.rows[number]), rows.SYNCED)
-    for agent in [master.members[number] for number in marks if number in master.members]:
-        connecting.again(world, master, agent)  # what was synced onto its own agent's row, its next keepalive takes back
-    world.journal.bulk(worker.name, world.now, [*marks, *touched], {"sync_status": rows.SYNCED})
-    _done(world, worker, marks)
 
 
 def _touched_by_keepalives(world: World, worker: Node, marks: dict[int, str]) -> list[int]:
@@ -118,7 +135,7 @@ def _done(world: World, worker: Node, marks: dict[int, str]) -> None:
             agent.session.told = world.now
     worker.marks.clear()
     worker.syncs.append(world.now)
-    kept = int(world.time_of(worker.period) / world.config.sync_period) + 3
+    kept = int(_PERIODS * world.time_of(worker.period) / world.config.sync_period) + 3
     del worker.syncs[:-kept]
 
 

@@ -4,8 +4,9 @@
 ids, unless one of the ids was written otherwise in between.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 Value = int | str | None
 Columns = dict[str, Value]
@@ -37,13 +38,27 @@ class Delete:
     ids: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+class Line(Protocol):
+    """A line of client.keys: `state.KeyLine`."""
+
+    def text(self) -> str:
+        """As it stands in the file."""
+
+
+@dataclass(frozen=True, slots=True, match_args=False)
 class Keys:
-    """The whole new text of client.keys."""
+    """The whole new content of client.keys; its text is only made for who reads it."""
+
+    __match_args__ = ("node", "at", "text")
 
     node: str
     at: float
-    text: str = field(repr=False)
+    content: str | Sequence[Line] = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The file."""
+        return self.content if isinstance(self.content, str) else "".join(line.text() for line in self.content)
 
 
 Write = Insert | Update | Delete | Keys

@@ -1,0 +1,150 @@
+"""Laws of relay/silence.py: three missed keepalives are told once, on the owner's own word, and change no status."""
+
+from dataclasses import replace
+
+import pytest
+
+from relay import silence
+from relay.decided import Hold
+from tests.relay.lab import T0, Lab, cluster, row, told
+
+LAST = T0 + 10  # the last keepalive
+DUE = LAST + 30  # three periods of ten seconds later
+
+
+def silent(lab: Lab, begin: int, end: int, **quiet: dict[int, int]) -> None:
+    """Everybody beats each 5 s; agent 1 is silent since LAST where it lives, and in the master's copy."""
+    for now in range(begin, end + 1, 5):
+        lab.beats(now, {"m": {1: LAST + 2}, **(quiet or {"w1": {1: LAST}})})
+
+
+def overdue() -> Lab:
+    lab = cluster()
+    silent(lab, LAST + 15, DUE)
+    assert told(lab) == [(1, "overdue", "keepalive_overdue")]
+    return lab
+
+
+def test_three_missed_keepalives_are_told_once_and_change_no_status() -> None:
+    lab = cluster()
+    silent(lab, LAST + 15, DUE - 5)
+    assert lab.events == []
+    silent(lab, DUE, DUE + 300)
+    [event] = lab.events
+    assert (event.kind, event.previous, event.current) == ("overdue", "Active", "Active")
+    assert (event.timestamp, event.last_keepalive, event.manager_node) == (LAST, LAST, "w1")
+    assert lab.fleet.agents[1].overdue == LAST
+
+
+def test_a_keepalive_clears_it_and_the_next_silence_is_told_again() -> None:
+    lab = overdue()
+    silent(lab, DUE + 5, DUE + 20, w1={})
+    silent(lab, DUE + 25, DUE + 100, w1={1: DUE + 15})
+    assert told(lab)[1:] == [(1, "overdue_cleared", "kept_alive"), (1, "overdue", "keepalive_overdue")]
+    cleared, again = lab.events[1:]
+    assert DUE - 15 <= cleared.timestamp <= DUE + 20
+    assert again.timestamp == DUE + 15
+
+
+def test_a_later_silence_that_ends_where_it_began_is_the_same_one() -> None:
+    lab = overdue()
+    lab.delta("w1", row(1, "active", LAST, node="w1", added=0, ip="10.9.9.9"), now=DUE + 1)
+    silent(lab, DUE + 5, DUE + 50)
+    assert len(lab.events) == 1
+
+
+@pytest.mark.parametrize(("code", "reason"), [(3, "stopped"), (4, "silent")])
+def test_what_wazuh_says_ends_the_silence_without_a_word_of_it(code: int, reason: str) -> None:
+    lab = overdue()
+    lab.delta("w1", row(1, "disconnected", LAST, code=code, dt=DUE + 10, node="w1", added=0), now=DUE + 10)
+    assert told(lab)[1:] == [(1, "disconnected", reason)]
+    assert lab.fleet.agents[1].overdue is None
+
+
+def test_a_status_other_than_active_is_never_overdue() -> None:
+    lab = overdue()
+    agent, said = silence.judge(lab.fleet, replace(lab.fleet.agents[1], status="Pending"), None, (), DUE * 1000)
+    assert (agent.overdue, said) == (None, None)
+
+
+def test_while_a_change_waits_for_its_grace_nothing_is_told_of_keepalives() -> None:
+    lab = overdue()
+    lab.delta("w1", row(1, "disconnected", LAST, code=5, dt=DUE + 10, node="w1", added=0), now=DUE + 10)
+    waiting = lab.fleet.agents[1]
+    assert waiting.hold is not None
+    assert (waiting.hold.kind, waiting.overdue) == ("reset", LAST)
+    lab.delta("w1", row(1, "active", DUE + 20, node="w1", added=0), now=DUE + 20)
+    silent(lab, DUE + 22, DUE + 22, w1={})
+    assert told(lab)[1:] == [(1, "overdue_cleared", "kept_alive")]
+
+
+def test_an_agent_that_knocks_elsewhere_is_not_told_overdue_while_that_waits() -> None:
+    lab = cluster()
+    lab.delta("w2", row(1, "pending", LAST + 20, added=0), now=LAST + 20)
+    silent(lab, LAST + 25, LAST + 70, w1={1: LAST}, w2={1: LAST + 20})
+    assert lab.events == []
+    waiting = lab.fleet.agents[1]
+    assert waiting.hold is not None
+    assert waiting.hold.kind == "pending"
+
+
+def test_nobody_is_overdue_where_the_rhythm_is_not_learnt() -> None:
+    lab = cluster()
+    for now in range(LAST + 15, LAST + 300, 5):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w2", now, {}), lab.beat("w1", now, {1: LAST}, period=0)
+    assert lab.events == []
+
+
+def test_nobody_is_overdue_by_a_table_that_is_not_proved() -> None:
+    lab = cluster()
+    lab.speakers["w1"].seq += 1
+    for now in range(LAST + 15, LAST + 300, 5):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w2", now, {}), lab.beat("w1", now, {1: LAST}, digest=1)
+    assert lab.events == []
+
+
+def test_nobody_is_overdue_by_a_node_that_is_not_heard_nor_by_a_copy() -> None:
+    lab = cluster()
+    lab.beat("w1", LAST + 20, {1: LAST})
+    for now in range(LAST + 25, LAST + 300, 5):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w2", now, {})
+    assert lab.events == []
+
+
+def test_a_collector_that_was_late_itself_widens_its_threshold() -> None:
+    lab = cluster()
+    for now in range(LAST + 15, DUE + 8, 1):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w2", now, {}), lab.beat("w1", now, {1: LAST}, late=7_000)
+        assert bool(lab.events) == (now >= DUE + 7)
+
+
+def test_a_deadline_that_a_reachable_node_has_not_passed_is_waited_for() -> None:
+    """Rule 9: w2 reads a file, and may have the agent."""
+    lab = cluster()
+    for now in range(LAST + 15, LAST + 60, 5):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w1", now, {1: LAST}), lab.beat("w2", now, {}, as_of=(DUE - 1) * 1000)
+    assert lab.events == []
+    lab.beat("w2", LAST + 60, {}), lab.tick(LAST + 61)
+    assert told(lab) == [(1, "overdue", "keepalive_overdue")]
+
+
+def test_who_may_live_on_another_manager_is_not_overdue() -> None:
+    lab = cluster()
+    lab.delta("w2", row(1, "active", T0, node="w2", added=0), now=T0 + 6, quiet=((1, T0),))
+    silent(lab, LAST + 15, LAST + 100, w1={1: LAST}, w2={})
+    assert told(lab) == [(1, "moved", "moved")]
+
+
+def test_in_the_baseline_a_silence_is_taken_down_and_not_told() -> None:
+    lab = Lab()
+    lab.node("solo")
+    lab.full("solo", [row(1, "active", T0 - 100)], T0, quiet=((1, T0 - 100),))
+    assert (lab.events, lab.fleet.agents[1].overdue) == ([], T0 - 100)
+    lab.beats(T0 + 5)
+    assert told(lab) == [(1, "overdue_cleared", "kept_alive")]
+
+
+def test_what_waits_is_left_as_it_is() -> None:
+    lab = cluster()
+    known = replace(lab.fleet.agents[1], hold=Hold("reset", T0, T0 * 1000))
+    assert silence.judge(lab.fleet, known, None, (), T0 * 1000) == (known, None)

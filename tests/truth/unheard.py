@@ -1,0 +1,94 @@
+"""What may be told of an agent whose own manager cannot be heard: what the rows of the others really say, and no more.
+
+Rules, as somebody careful would judge who sees all those rows
+ * An agent that was connected when its manager fell silent stays as it is, unless another row knows more of it: a contact not
+   older than the last that was known of it (by more than a sync's jitter) and a status that says it is gone. A reset (code 5)
+   in such a row is that manager's own restart and says nothing.
+ * Of an agent that came while its manager was silent nothing was known: what any row says may be told.
+ * When the manager is heard again, or another row shows the agent, it may be told as back.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from shared import models
+from tests.truth.collectors import Version
+from tests.truth.contacts import Stay
+from tests.truth.notices import Subject
+from tests.truth.scene import Scene
+from tests.truth.shown import Wanted
+from tests.world.oracle import Expected
+
+_JITTER = 31.0  # seconds: a copy's contact is stamped when it is synced
+_MARGIN = 5.0  # seconds by which a node may be taken for unheard earlier or later
+_SOON = 40.0  # seconds: what waits for a sync's jitter, and a beat
+_TITLES = {"active": "Active", "pending": "Pending", "disconnected": "Disconnected"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Absence:
+    """A stretch of a stay in which its manager could not be heard. `known`: the last contact that was heard of; None: none."""
+
+    stay: Stay
+    begin: float
+    end: float
+    over: float  # when all of it was known
+    known: float | None
+
+
+def unheard(scene: Scene) -> Iterator[Wanted]:
+    """What may be told, in no order."""
+    spans = {node: list(scene.hearing.silences(node, scene.hearing.stale - _MARGIN)) for node in scene.hearing.nodes}
+    for stays in scene.stays.values():
+        for stay in stays:
+            for last, heard in spans[stay.node]:
+                begin, end = max(last + scene.hearing.stale - _MARGIN, stay.begin), min(heard, stay.end)
+                if begin < end and end > scene.began:
+                    over = min(scene.hearing.known_at(stay.node, min(heard, scene.until)), scene.until)
+                    yield from _of(scene, _Absence(stay, begin, end, over, _known(scene, stay, last)))
+
+
+def _known(scene: Scene, stay: Stay, last: float) -> float | None:
+    """The last contact that the manager had told when it was last read."""
+    told = scene.hearing.as_of(stay.node, last)
+    return stay.last(told) if stay.begin <= told else None
+
+
+def _of(scene: Scene, absence: _Absence) -> Iterator[Wanted]:
+    seen = sorted(_said(scene, absence), key=lambda item: item[0])
+    for at, version in seen:
+        yield _may(absence, at, _TITLES[version.row.status if version.row is not None else "active"], scene.behind)
+    if any(version.row is not None and version.row.status != "active" for _, version in seen):
+        yield _may(absence, absence.end, "Active", scene.behind)
+
+
+def _said(scene: Scene, absence: _Absence) -> Iterable[tuple[float, Version]]:
+    """(from when on, version): the rows of the others that stood then and may be believed."""
+    for node in scene.hearing.nodes:
+        if node != absence.stay.node:
+            for version in scene.versions(node, absence.stay.agent, absence.begin, absence.over):
+                if _believable(scene, node, version, absence):
+                    yield max(version.look, absence.begin), version
+
+
+def _believable(scene: Scene, node: str, version: Version, absence: _Absence) -> bool:
+    row = version.row
+    if row is None or row.status not in _TITLES or (row.status == "disconnected" and row.code == models.CODE_RESET):
+        return False
+    stopped = row.status == "disconnected" and row.code == models.CODE_STOPPED
+    seconds = row.disconnection_time if stopped and row.disconnection_time else row.last_keepalive
+    if seconds is None:
+        return absence.known is None
+    return absence.known is None or scene.world.nodes[node].world_time(seconds) >= absence.known - _JITTER
+
+
+def _may(absence: _Absence, at: float, status: str, behind: float) -> Wanted:
+    number, name = _subject(absence)
+    kind = {"Active": "connected", "Pending": "pending", "Disconnected": "disconnected"}[status]
+    previous = "Active" if status != "Active" else "Disconnected"
+    expected = Expected(number, name, kind, previous, status, at, "unheard", certain=False, node=absence.stay.node)  # type: ignore[arg-type]
+    return Wanted(expected, "may", due=absence.over + behind + _SOON)
+
+
+def _subject(absence: _Absence) -> Subject:
+    return absence.stay.agent
