@@ -30,6 +30,10 @@ from . import doubts
 from .decided import Agent, Decision, Ghost, Manager, Refusal
 from .events import Status
 
+CLOCK_WINDOW: Final = 30_000  # ms
+CLOCK_STEP: Final = 10_000
+"""ms by which everything that comes for CLOCK_WINDOW seems late where a clock was set back: a publish gives up after 5 s."""
+
 OFFSET_WINDOW: Final = 600_000  # ms: long enough to meet a quick delivery, short enough to follow a stepped clock
 
 MISSED: Final = 3
@@ -96,6 +100,8 @@ class Node:
     offset: int  # stream time minus this node's clock
     offset_least: int  # the least in the window that is being filled
     offset_since: int  # stream time when that window began
+    offset_newest: int  # the least of the newest CLOCK_WINDOW
+    offset_newest_since: int
     heard_at: int  # stream time of its last message
     seen_at: int  # stream time at which its rows were last read
     as_of: int  # stream time up to which its rows tell all
@@ -208,6 +214,8 @@ class Fleet:
         touched = absorb(table, said)
         node = heard(known, replace(given, snapshot=said), proved=table.digest == given.snapshot.digest)
         node = self.nodes[node.node] = replace(node, doubted=said is not given.snapshot)
+        if known is not None and abs(node.offset - known.offset) > CLOCK_STEP:
+            touched |= table.rows.keys()  # a clock was set: every contact is another
         if tells_absence(node) and not (known is not None and tells_absence(known)):
             touched |= self.agents.keys() - table.rows.keys()  # what left while that proved nothing is proved now
         return touched
@@ -328,7 +336,8 @@ def _absorb_keys(table: Table, snapshot: wire.Snapshot) -> set[int]:
 def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
     """The small facts of a node after a snapshot."""
     s = given.snapshot
-    offset, least, since = _offset(known, given)
+    clock = _offset(known, given)
+    offset = clock.offset
     readable = s.source_state == "ok"
     whole = (known is not None and known.whole and known.boot == s.boot) or (s.kind == "full" and readable)
     return Node(
@@ -346,8 +355,10 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         period=s.period,
         late=s.late,
         offset=offset,
-        offset_least=least,
-        offset_since=since,
+        offset_least=clock.least,
+        offset_since=clock.since,
+        offset_newest=clock.newest,
+        offset_newest_since=clock.newest_since,
         heard_at=given.now,
         # By one clock alone, so that setting it makes no node unheard.
         seen_at=max(given.now - max(0, given.sent_at - s.taken_at) if readable else 0, known.seen_at if known else 0),
@@ -361,12 +372,29 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
     )
 
 
-def _offset(known: Node | None, given: Heard) -> tuple[int, int, int]:
-    """(offset, least of the window that is being filled, its beginning): a sliding least over one to two windows."""
-    seen = given.now - given.sent_at
+@dataclass(frozen=True, slots=True)
+class _Offset:
+    """A node's clock offset: the least of one to two windows, or of the newest minute where its clock was set back."""
+
+    offset: int
+    least: int
+    since: int
+    newest: int
+    newest_since: int
+
+
+def _offset(known: Node | None, given: Heard) -> _Offset:
+    seen, now = given.now - given.sent_at, given.now
     if known is None:
-        return seen, seen, given.now
+        return _Offset(seen, seen, now, seen, now)
+    newest = min(known.offset_newest, seen)
+    if now - known.offset_newest_since >= CLOCK_WINDOW:
+        if newest > known.offset + CLOCK_STEP:  # nothing is on its way for so long, and everything
+            return _Offset(newest, newest, now, seen, now)
+        newest, newest_since = seen, now
+    else:
+        newest_since = known.offset_newest_since
     least = min(known.offset_least, seen)
-    if given.now - known.offset_since < OFFSET_WINDOW:
-        return min(known.offset, seen), least, known.offset_since
-    return least, seen, given.now
+    if now - known.offset_since < OFFSET_WINDOW:
+        return _Offset(min(known.offset, seen), least, known.offset_since, newest, newest_since)
+    return _Offset(least, seen, now, newest, newest_since)

@@ -132,9 +132,9 @@ async def test_what_was_told_is_not_told_again_and_the_next_event_follows_it(rig
             await rig.provision()
             for _ in range(20):  # other positions than before: a batch's id is made of one
                 await rig.say(client, again.worker.snapshot("beat"))
+        await again.enter_again(cast)
+        await again.master.changed(on_master(2, "disconnected", again.now - LONG_AGO, code=3, dt=again.now + 1))
         async with running(rig):
-            await again.enter_again(cast)
-            await again.master.changed(on_master(2, "disconnected", again.now - LONG_AGO, code=3, dt=again.now + 1))
             found = await until(rig, client, lambda found: "disconnected" in kinds(found))
     assert found[: len(before)] == before
     later = kinds(found)[len(kinds(before)) :]
@@ -157,6 +157,27 @@ async def test_an_absence_that_was_told_ends_once(rig: Rig) -> None:
             found = await until(rig, client, lambda found: "manager_back" in kinds(found))
     assert [one.fields["manager_node"] for one in found if one.headers["Wazuh-Kind"] == "manager_back"] == ["node02"]
     assert kinds(found)[:3] == ["manager_unreachable", "manager_unreachable", "manager_back"]
+    whole(found, rig.secret)
+    chained(found)
+
+
+@pytest.mark.parametrize("inputs", [3, 4, 5])
+async def test_a_rebuilding_that_is_cut_short_around_the_last_input_that_was_told_goes_on(rig: Rig, inputs: int) -> None:
+    """The fourth is what EVENTS ends with."""
+    async with rig.client() as client:
+        cast = Cast(rig, client)
+        await overdue(cast)
+        async with running(rig):
+            await until(
+                rig, client, lambda found: found != [] and found[-1].headers["Wazuh-Raw-Position"] == "4" and "overdue" in kinds(found)
+            )
+        rig.forget_ledger()
+        await cast.quiet(cast.master)
+        relay = await spawn(rig, {"WAZUH_JETSTREAM_CRASH_AT": f"relay.after_record:{inputs}"})
+        assert (await ended(relay))[0] == -signal.SIGKILL
+        async with running(rig):
+            found = await until(rig, client, lambda found: "overdue_cleared" in kinds(found) and found[-1].subject.endswith("agent_events"))
+    assert kinds(found) == ["overdue", "overdue_cleared"]
     whole(found, rig.secret)
     chained(found)
 

@@ -224,8 +224,9 @@ def test_a_relay_frozen_in_a_transaction_is_put_out(pg: str, monkeypatch: pytest
     second.close()
 
 
-def test_a_relay_that_works_on_a_long_transaction_is_not_put_out(pair: tuple[Ledger, Ledger]) -> None:
+def test_a_relay_that_works_on_a_long_transaction_is_not_put_out(pair: tuple[Ledger, Ledger], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = pair
+    monkeypatch.setattr(database, "STUCK_S", 3600.0)
     run_out(first)
     with first._write() as connection:
         assert not second.lease.take()

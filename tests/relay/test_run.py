@@ -315,7 +315,7 @@ async def test_heartbeats_tell_of_each_node_and_are_signed(rig: Rig) -> None:
     assert message.subject == "wazuh.manager.node01.heartbeat"
     assert signed(beat, rig.secret)
     assert beat["status"] == "fresh"
-    assert beat["agents"] == {"total": 3, "active": 3, "disconnected": 0, "pending": 0, "never_connected": 0}
+    assert beat["agents"] == {"total": 3, "active": 3, "disconnected": 0, "pending": 0, "never_connected": 0, "overdue": 0}
     assert (beat["boot"], beat["seq"], beat["source"], beat["source_state"]) == (1, 1, "socket", "ok")
 
 

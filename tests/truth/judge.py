@@ -12,6 +12,7 @@ from typing import Literal
 from tests.truth.shown import Wanted
 
 _NEARER = 1e-9  # cost of a second between the two of a pair: of equal pairings the one that is nearest in time
+_UNTOLD = 1e-4  # cost of one that need not be told and was not: what was told is rather this than what merely may be told
 _EARLY = 2.0  # seconds: rows hold whole ones, and the oracle's earliest is an estimate by as much
 
 Status = Literal["Active", "Disconnected", "NeverConnected", "Pending", "Unknown"]
@@ -132,7 +133,8 @@ class _Agent:
             apart = abs(self._said[column].at - self._wanted[row].expected.at) * _NEARER
             found.append((self._cost[row + 1][column + 1] + apart, row + 1, column + 1))
         if below:
-            found.append((self._cost[row + 1][column] + self._is_missed(row, column), row + 1, column))
+            untold = self._wanted[row].word in ("never_shown", "superseded") and self._status[column] != self._wanted[row].expected.current
+            found.append((self._cost[row + 1][column] + self._is_missed(row, column) + untold * _UNTOLD, row + 1, column))
         if beside:
             found.append((self._cost[row][column + 1] + 1.0, row, column + 1))
         return found

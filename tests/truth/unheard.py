@@ -4,7 +4,8 @@ Rules, as somebody careful would judge who sees all those rows
  * An agent that was connected when its manager fell silent stays as it is, unless another row knows more of it: a contact not
    older than the last that was known of it (by more than a sync's jitter) and a status that says it is gone. A reset (code 5)
    in such a row is that manager's own restart and says nothing.
- * Of an agent that came while its manager was silent nothing was known: what any row says may be told.
+ * Of an agent that came while its manager was silent what was known before counts in the same way.
+ * A row that says it is gone is not believed where another, that is heard, shows it alive and later.
  * When the manager is heard again, or another row shows the agent, it may be told as back.
 """
 
@@ -49,9 +50,14 @@ def unheard(scene: Scene) -> Iterator[Wanted]:
 
 
 def _known(scene: Scene, stay: Stay, last: float) -> float | None:
-    """The last contact that the manager had told when it was last read."""
+    """The last contact that was heard of when the manager fell silent, with it or with the one before; None: none."""
     told = scene.hearing.as_of(stay.node, last)
-    return stay.last(told) if stay.begin <= told else None
+    if stay.begin <= told:
+        return stay.last(told)
+    earlier = [one for one in scene.stays[stay.agent] if one.begin < stay.begin]
+    if not earlier:
+        return None
+    return earlier[-1].last(scene.hearing.as_of(earlier[-1].node, stay.begin))
 
 
 def _of(scene: Scene, absence: _Absence) -> Iterator[Wanted]:
@@ -75,11 +81,35 @@ def _believable(scene: Scene, node: str, version: Version, absence: _Absence) ->
     row = version.row
     if row is None or row.status not in _TITLES or (row.status == "disconnected" and row.code == models.CODE_RESET):
         return False
+    contact = _contact(scene, node, version)
+    if contact is None:
+        return absence.known is None
+    if row.status == "disconnected" and _is_outdone(scene, max(version.look, absence.begin), contact, absence):
+        return False
+    return absence.known is None or contact >= absence.known - _JITTER
+
+
+def _contact(scene: Scene, node: str, version: Version) -> float | None:
+    row = version.row
+    if row is None:
+        return None
     stopped = row.status == "disconnected" and row.code == models.CODE_STOPPED
     seconds = row.disconnection_time if stopped and row.disconnection_time else row.last_keepalive
-    if seconds is None:
-        return absence.known is None
-    return absence.known is None or scene.world.nodes[node].world_time(seconds) >= absence.known - _JITTER
+    return None if seconds is None else scene.world.nodes[node].world_time(seconds)
+
+
+def _is_outdone(scene: Scene, at: float, contact: float, absence: _Absence) -> bool:
+    """Whether another row that was known by then shows the agent alive, and later."""
+    standing = (
+        (node, versions[0])
+        for node in scene.hearing.nodes
+        if node != absence.stay.node and (versions := scene.versions(node, absence.stay.agent, at, at))
+    )
+    return any(
+        one.row is not None and one.row.status in ("active", "pending") and one.sent.at <= at
+        and (_contact(scene, node, one) or 0.0) > contact + _JITTER
+        for node, one in standing
+    )  # fmt: skip
 
 
 def _may(absence: _Absence, at: float, status: str, behind: float) -> Wanted:
