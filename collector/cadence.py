@@ -22,6 +22,9 @@ SMOOTHING: Final = 1 / 16  # share of the newest cost: one slow answer must not 
 SAMPLE_SIZE: Final = 32  # agents whose keepalives are followed
 DIFFERENCES: Final = 64  # the latest differences that count: about two periods of a full sample
 ENOUGH: Final = 8  # differences before anything is said
+AGES: Final = 64  # the latest ages that count
+MANY: Final = 24  # agents whose ages are known before they say anything: fewer may all keep alive just before each look
+HIGH_QUANTILE: Final = 0.95  # of the ages: one in twenty keepalives may be lost
 LOW_QUANTILE: Final = 0.25  # a look that comes too late sees two periods as one; the lower quarter is rarely such a one
 SHORTEST_PERIOD: Final = 1  # seconds
 LONGEST_PERIOD: Final = 3600
@@ -92,11 +95,18 @@ def _next(planned: float, interval: float, now: float) -> float:
 
 
 class Rhythm:
-    """Learns the time between two keepalives of an agent, from a sample of active ones."""
+    """Learns the time between two keepalives of an agent, from a sample of active ones.
+
+    Who looks more rarely than agents keep alive (a file is written once a minute) sees a multiple of the period. How old the
+    keepalives of agents are that go on living then says which: nobody's is older than one period.
+    """
 
     def __init__(self) -> None:
         self._last: dict[int, int | None] = {}
         self._differences: deque[int] = deque(maxlen=DIFFERENCES)
+        self._age: dict[int, int] = {}
+        self._ages: deque[tuple[int, int]] = deque(maxlen=AGES)
+        self._looked_at = self._between = 0
 
     @property
     def sample(self) -> tuple[int, ...]:
@@ -109,7 +119,15 @@ class Rhythm:
         if len(self._differences) < ENOUGH:
             return 0
         ordered = sorted(self._differences)
-        return 1000 * max(SHORTEST_PERIOD, ordered[int(len(ordered) * LOW_QUANTILE)])
+        seen = max(SHORTEST_PERIOD, ordered[int(len(ordered) * LOW_QUANTILE)])
+        return 1000 * seen // self._multiple(seen)
+
+    def _multiple(self, seen: int) -> int:
+        """How many periods are in what was seen as one."""
+        if self._between < seen or len({number for number, _ in self._ages}) < MANY:
+            return 1
+        oldest = sorted(age for _, age in self._ages)[int(len(self._ages) * HIGH_QUANTILE)]
+        return max(1, seen // max(oldest, SHORTEST_PERIOD))
 
     def choose(self, active: Iterable[tuple[int, int]]) -> None:
         """Follow up to SAMPLE_SIZE of these agents (id, last_keepalive): those already followed, then the last heard.
@@ -120,6 +138,7 @@ class Rhythm:
         others = heapq.nlargest(SAMPLE_SIZE, self._unfollowed(active, followed))
         newest = max([*followed.values(), *(at for at, _ in others)], default=0)
         kept = {number: self._last[number] for number, at in followed.items() if newest - at <= LONGEST_PERIOD}
+        self._age = {number: age for number, age in self._age.items() if number in kept}
         self._last = dict(itertools.islice(itertools.chain(kept.items(), ((n, None) for _, n in others)), SAMPLE_SIZE))
 
     def _unfollowed(self, active: Iterable[tuple[int, int]], followed: dict[int, int]) -> Iterator[tuple[int, int]]:
@@ -129,11 +148,14 @@ class Rhythm:
             else:
                 yield at, number
 
-    def note(self, keepalives: Iterable[tuple[int, int]]) -> None:
-        """Take in (id, last_keepalive in Unix seconds); agents that are not followed are ignored."""
+    def note(self, keepalives: Iterable[tuple[int, int]], now: int) -> None:
+        """Take in (id, last_keepalive) as they were at `now`, in Unix seconds; agents that are not followed are ignored."""
+        self._between, self._looked_at = now - self._looked_at, now
         for number, at in keepalives:
             if number in self._last:
                 before = self._last[number]
                 self._last[number] = at
                 if before is not None and SHORTEST_PERIOD <= at - before <= LONGEST_PERIOD:
                     self._differences.append(at - before)
+                    self._ages.append((number, self._age.get(number, 0)))  # it was alive then
+                self._age[number] = max(0, now - at)

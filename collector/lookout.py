@@ -161,7 +161,7 @@ class Lookout:
         except SourceUnavailable as error:
             self._state.trouble = error
             return None
-        self._rhythm.note(keepalives)
+        self._rhythm.note(keepalives, self._source.as_of // 1000)
         self._state.quiet_as_of = self._source.as_of
         self._state.look = replace(self._state.look, period=period)
         self._telemetry.gauge("wazuh_jetstream_collector_keepalive_period_seconds", period / 1000)

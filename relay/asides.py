@@ -31,14 +31,14 @@ class _Telling:
 
 
 def judge(
-    fleet: Fleet, agent: Agent, claim: Claim | None, found: Sequence[Claim], now: int, *, late: bool
+    fleet: Fleet, agent: Agent, claim: Claim | None, heard: Sequence[Claim], now: int, *, late: bool
 ) -> tuple[Agent, tuple[Event, ...]]:
-    """The agent after all of it, and the events. `claim`: its owner's, `found`: all that speak."""
+    """The agent after all of it, and the events. `claim`: its owner's, `heard`: all rows that count."""
     told = _Telling(fleet, agent, late=late)
     told.agent, move = moves.judge(fleet, agent, claim, now)
     if move is not None:
         told.tell("moved", "moved", move.at, move.node, agent.manager_node)
-    told.agent, silent = silence.judge(fleet, told.agent, claim, found, now)
+    told.agent, silent = silence.judge(fleet, told.agent, claim, heard, now)
     if silent is not None and claim is not None:
         told.tell(silent, "keepalive_overdue" if silent == "overdue" else "kept_alive", claim.seconds, claim.node.node)
     told.agent, refuser = refusals.judge(fleet, told.agent, claims.decided_contact(fleet, told.agent))

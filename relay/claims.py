@@ -45,12 +45,12 @@ class Claim:
     def stamped(self) -> bool:
         """Whether it rests on the one time that is written in the row: a sync may stamp a fresh one on an agent that is dead
         (a mark that a cut link had kept; endpointPostV1AgentsSync.hpp), but only once."""
-        return self.contact <= (self.row.last_keepalive or 0) * 1000 + self.node.offset + TIE
+        return self.contact <= self.node.at(self.row.last_keepalive or 0) + TIE
 
     @property
     def advances_at(self) -> int:
         """The stream time (Unix ms) at which a row that is not named as quiet has advanced beyond its stamp."""
-        return (self.row.last_keepalive or 0) * 1000 + self.node.offset + 2 * TIE + models.quiet_after(self.node.period)
+        return self.node.at(self.row.last_keepalive or 0) + 2 * TIE + models.quiet_after(self.node.period)
 
     @property
     def worker(self) -> bool:
@@ -125,7 +125,7 @@ def decided_contact(fleet: Fleet, known: Agent) -> int | None:
     """The contact that was decided on, in Unix ms by the stream's clock."""
     if known.contact is None or known.witness is None or known.witness not in fleet.nodes:
         return None
-    return known.contact * 1000 + fleet.nodes[known.witness].offset
+    return fleet.nodes[known.witness].at(known.contact)
 
 
 def reports_to(fleet: Fleet, claim: Claim) -> str:
@@ -143,7 +143,7 @@ def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
         return None
     quiet = table.quiet.get(row.id)  # older than the row, where that came after it
     frozen = quiet is not None and row.status in ("active", "pending") and quiet >= (row.last_keepalive or 0)
-    return Claim(node, row, seconds * 1000 + node.offset, seconds, mirror=not first_hand(node, row), frozen=frozen)
+    return Claim(node, row, node.at(seconds), seconds, mirror=not first_hand(node, row), frozen=frozen)
 
 
 def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
@@ -214,7 +214,7 @@ def proves_life_at(found: Sequence[Claim], beyond: int, sync_jitter: int) -> int
     """The stream time (Unix ms) at which a row may show that an agent lives, that was said to be gone at `beyond`: one that
     comes back to a row which was active all the while changes nothing there but its keepalives, and is named nowhere."""
     living = [claim for claim in found if claim.alive and not claim.frozen]
-    shown_at = (beyond + (TIE if claim.worker else sync_jitter) + models.quiet_after(claim.node.period) for claim in living)
+    shown_at = (beyond + TIE + (TIE if claim.worker else sync_jitter) + models.quiet_after(claim.node.period) for claim in living)
     return min((max(at, claim.advances_at) for at, claim in zip(shown_at, living, strict=True)), default=None)
 
 

@@ -49,7 +49,7 @@ STATUSES: Final[dict[models.ConnectionStatus, Status]] = {
 
 def decide(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> Decision:
     """The decision on an input that `fleet.fold` has just taken in."""
-    touched = sorted(folded.touched | _due(fleet, given.now))
+    touched = sorted(folded.touched | _due(fleet, given.now, folded.told))
     if not fleet.settled:
         if not baseline.is_over(fleet, given.now):
             return _nothing(given, folded, settled=False)
@@ -97,7 +97,7 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
     voices = claims.voices(fleet, known.id, (known.name, known.date_add))
     claim = claims.owner(voices.claims, fleet.policy.sync_jitter)
     judged = _hear(fleet, known, claim, voices, now, made, late=late)
-    agent, more = asides.judge(fleet, judged.agent or known, claim, voices.claims, now, late=late)
+    agent, more = asides.judge(fleet, judged.agent or known, claim, voices.heard, now, late=late)
     judged = replace(judged, agent=agent, events=(*judged.events, *more))
     if agent.hold is not None:
         return judged
@@ -140,7 +140,8 @@ def _follow(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim], no
     if waits is not None:
         hold = _held(fleet, known, claim, waits, now)
         # A knock that is not named as quiet was not the last one.
-        if not _ripe(fleet, hold, claim, now) or (claim.alive and not claim.frozen):
+        knocks = claim.alive and (not claim.frozen or claims.lives_elsewhere(found, claim))
+        if knocks or not _ripe(fleet, hold, claim, now):
             return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made))
     return _changed(fleet, known, claim, made, late=late)
 
@@ -298,10 +299,18 @@ def _last_keepalive(claim: Claim) -> int | None:
 # The whole decision -------------------------------------------------------------------------------------------------
 
 
-def _due(fleet: Fleet, now: int) -> set[int]:
+def _due(fleet: Fleet, now: int, told: Sequence[tuple[int, int]]) -> set[int]:
+    """Whose hold is over on every reachable node, and who is to be looked at again because a node has told more."""
     through = min(now, fleet.through())
-    held = ((number, fleet.agents[number].hold) for number in fleet.holding)
-    waiting = {number for number, hold in held if hold is not None and hold.until <= through}
+    waiting = set[int]()
+    for number in fleet.holding:
+        hold = fleet.agents[number].hold
+        if hold is not None and hold.kind == "again":
+            over = any(before < hold.until <= after for before, after in told)
+        else:
+            over = hold is not None and hold.until <= through
+        if over:
+            waiting.add(number)
     return waiting | {ghost.id for ghost in fleet.ghosts.values() if ghost.until <= through}
 
 

@@ -6,8 +6,7 @@ The view of a node is folded from its raw snapshots exactly as its collector mad
    two collectors speak for one node (rule 7).
  * A gap in seq leaves rows usable and absence unproved, until a `full`, or until the digest that each snapshot carries
    says that our copy is the collector's after all (rule 7).
- * The clock offset of a node is the least difference between the stream's time and the node's own when it sent, over
-   the last OFFSET_WINDOW: the least is the one with the least delay in it.
+ * Times of a node are brought to the stream's clock by `relay.clocks`.
  * A node is fresh while its last readable snapshot is at most `node_stale` old, by the stream's clock. What drains from a
    spool does not make it fresh.
  * Where the stream itself fell silent, ticks included, NATS was away and no node is to blame: each node that was fresh
@@ -26,15 +25,10 @@ from typing import Final
 from shared import models, wire
 from shared.models import AgentRow, KeyEntry
 
-from . import doubts
+from . import clocks, doubts
+from .clocks import NodeClock
 from .decided import Agent, Decision, Ghost, Manager, Refusal
 from .events import Status
-
-CLOCK_WINDOW: Final = 30_000  # ms
-CLOCK_STEP: Final = 10_000
-"""ms by which everything that comes for CLOCK_WINDOW seems late where a clock was set back: a publish gives up after 5 s."""
-
-OFFSET_WINDOW: Final = 600_000  # ms: long enough to meet a quick delivery, short enough to follow a stepped clock
 
 MISSED: Final = 3
 """Keepalives that may be missed before a silence is told; as many as make BGP give up a peer (RFC 4271, 4.4)."""
@@ -97,11 +91,7 @@ class Node:
     keys_state: models.KeysState
     period: int  # between keepalives as the collector learnt it; 0 unknown
     late: int
-    offset: int  # stream time minus this node's clock
-    offset_least: int  # the least in the window that is being filled
-    offset_since: int  # stream time when that window began
-    offset_newest: int  # the least of the newest CLOCK_WINDOW
-    offset_newest_since: int
+    clock: NodeClock
     heard_at: int  # stream time of its last message
     seen_at: int  # stream time at which its rows were last read
     as_of: int  # stream time up to which its rows tell all
@@ -111,6 +101,15 @@ class Node:
     doubted: bool  # it lost most of its agents, and client.keys did not: broken until proved otherwise (rule 6)
     spared_until: int  # stream time until which it is fresh in any case
     fresh: bool
+
+    @property
+    def offset(self) -> int:
+        """Stream time minus this node's clock, ms."""
+        return self.clock.offset
+
+    def at(self, seconds: int) -> int:
+        """Stream time (Unix ms) of a moment by this node's record (Unix s)."""
+        return self.clock.stream_time(seconds * 1000)
 
 
 @dataclass(slots=True)
@@ -140,6 +139,7 @@ class Folded:
 
     touched: frozenset[int]
     late: bool = False
+    told: tuple[tuple[int, int], ...] = ()  # stream times up to which the heard node told its rows, and who is quiet: (before, after)
     refused: Refusal | None = None
 
 
@@ -205,8 +205,9 @@ class Fleet:
         if refusal is not None:
             return Folded(frozenset(self._freshen(given.now) | self._fell_silent(lines)), refused=refusal)
         touched = self._take(known, given)
+        told = _told(known, self.nodes[given.snapshot.node])
         touched |= self._freshen(given.now) | self._fell_silent(lines)
-        return Folded(frozenset(touched), late=given.sent_at - given.snapshot.taken_at > self.policy.node_stale)
+        return Folded(frozenset(touched), late=given.sent_at - given.snapshot.taken_at > self.policy.node_stale, told=told)
 
     def _take(self, known: Node | None, given: Heard) -> set[int]:
         table = self.tables.setdefault(given.snapshot.node, Table())
@@ -214,7 +215,7 @@ class Fleet:
         touched = absorb(table, said)
         node = heard(known, replace(given, snapshot=said), proved=table.digest == given.snapshot.digest)
         node = self.nodes[node.node] = replace(node, doubted=said is not given.snapshot)
-        if known is not None and abs(node.offset - known.offset) > CLOCK_STEP:
+        if known is not None and node.clock.set_at != known.clock.set_at:
             touched |= table.rows.keys()  # a clock was set: every contact is another
         if tells_absence(node) and not (known is not None and tells_absence(known)):
             touched |= self.agents.keys() - table.rows.keys()  # what left while that proved nothing is proved now
@@ -272,6 +273,11 @@ class Fleet:
     def through(self) -> int:
         """Stream time up to which every reachable node has told all it saw (rule 9); 0 where none is reachable."""
         return min((node.as_of for node in self.nodes.values() if node.fresh), default=0)
+
+
+def _told(known: Node | None, node: Node) -> tuple[tuple[int, int], ...]:
+    before = (0, 0) if known is None else (known.as_of, known.quiet_at + known.offset)
+    return tuple(zip(before, (node.as_of, node.quiet_at + node.offset), strict=True))
 
 
 def order(known: Node | None, snapshot: wire.Snapshot) -> Refusal | None:
@@ -336,7 +342,8 @@ def _absorb_keys(table: Table, snapshot: wire.Snapshot) -> set[int]:
 def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
     """The small facts of a node after a snapshot."""
     s = given.snapshot
-    clock = _offset(known, given)
+    seen = given.now - given.sent_at
+    clock = clocks.first(seen, given.now) if known is None else clocks.heard(known.clock, seen, given.now)
     offset = clock.offset
     readable = s.source_state == "ok"
     whole = (known is not None and known.whole and known.boot == s.boot) or (s.kind == "full" and readable)
@@ -354,11 +361,7 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         keys_state=s.keys_state,
         period=s.period,
         late=s.late,
-        offset=offset,
-        offset_least=clock.least,
-        offset_since=clock.since,
-        offset_newest=clock.newest,
-        offset_newest_since=clock.newest_since,
+        clock=clock,
         heard_at=given.now,
         # By one clock alone, so that setting it makes no node unheard.
         seen_at=max(given.now - max(0, given.sent_at - s.taken_at) if readable else 0, known.seen_at if known else 0),
@@ -370,31 +373,3 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         spared_until=known.spared_until if known else 0,
         fresh=known.fresh if known else False,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Offset:
-    """A node's clock offset: the least of one to two windows, or of the newest minute where its clock was set back."""
-
-    offset: int
-    least: int
-    since: int
-    newest: int
-    newest_since: int
-
-
-def _offset(known: Node | None, given: Heard) -> _Offset:
-    seen, now = given.now - given.sent_at, given.now
-    if known is None:
-        return _Offset(seen, seen, now, seen, now)
-    newest = min(known.offset_newest, seen)
-    if now - known.offset_newest_since >= CLOCK_WINDOW:
-        if newest > known.offset + CLOCK_STEP:  # nothing is on its way for so long, and everything
-            return _Offset(newest, newest, now, seen, now)
-        newest, newest_since = seen, now
-    else:
-        newest_since = known.offset_newest_since
-    least = min(known.offset_least, seen)
-    if now - known.offset_since < OFFSET_WINDOW:
-        return _Offset(min(known.offset, seen), least, known.offset_since, newest, newest_since)
-    return _Offset(least, seen, now, newest, newest_since)

@@ -287,7 +287,7 @@ class Ledger:
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (ValueError, TypeError, Quarantine) as error:
+        except (ValueError, TypeError, KeyError, Quarantine) as error:
             raise ConfigError(
                 f"what the ledger {self._database.where} holds of a node cannot be read; restore it, or move it away and the relay makes"
                 " a new one from RAW and EVENTS"

@@ -36,7 +36,7 @@ def judge(fleet: Fleet, given: Input, folded: Folded) -> Iterator[tuple[Manager,
         rows = folded.touched if manager is not None else fleet.tables[node.node].rows.keys()
         resets = _resets(fleet, node, rows) if node.node == heard or manager is None else Counter[int]()
         before = manager or Manager(node.node, reset_at=max(resets, default=0))
-        if before.reset_at * 1000 + node.offset > given.now + AHEAD:  # of a clock that was put right since
+        if node.at(before.reset_at) > given.now + AHEAD:  # of a clock that was put right since
             before = replace(before, reset_at=0)
         told = _Telling(fleet.cluster, before)
         told.restarts(resets)

@@ -24,7 +24,7 @@ def judge(fleet: Fleet, agent: Agent, claim: Claim | None, now: int) -> tuple[Ag
         return replace(agent, moving=None), None
     move = agent.moving if agent.moving is not None and agent.moving.node == place else Move(place, claim.contact, claim.seconds)
     agent = replace(agent, moving=move)
-    if claim.row.status != "active" or claim.frozen:
+    if claim.row.status != "active" or claim.frozen or claim.mirror:  # the node that a copy names is late, or of an older sync
         return agent, None
     left = _left(fleet, agent, move, now)
     if left == "there":

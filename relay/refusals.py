@@ -28,5 +28,5 @@ def _refuses(fleet: Fleet, node: Node, agent: Agent, decided: int | None) -> boo
     if row is None or row.code not in REFUSED or row.name != agent.name:
         return False
     claim = claims.of(fleet, node, agent.id)  # none: it never got so far
-    gone = row.disconnection_time * 1000 + node.offset if row.status == "disconnected" else 0
+    gone = node.at(row.disconnection_time) if row.status == "disconnected" else 0
     return max(gone, 0 if claim is None else claim.contact) >= (decided or 0) - claims.TIE

@@ -21,9 +21,9 @@ _WAITING = ("reset", "pending", "unexplained", "regressed", "raced")
 
 
 def judge(
-    fleet: Fleet, agent: Agent, claim: Claim | None, found: Sequence[Claim], now: int
+    fleet: Fleet, agent: Agent, claim: Claim | None, heard: Sequence[Claim], now: int
 ) -> tuple[Agent, Literal["overdue", "overdue_cleared"] | None]:
-    """The agent, and what is to be told of its keepalives. `claim`: its owner's, `found`: all that speak."""
+    """The agent, and what is to be told of its keepalives. `claim`: its owner's, `heard`: all rows that count."""
     if agent.status != "Active":
         return replace(agent, overdue=None), None
     if claim is None or not claim.alive or (agent.hold is not None and agent.hold.kind in _WAITING):
@@ -32,14 +32,15 @@ def judge(
         if claim.frozen or claim.seconds <= agent.overdue:
             return agent, None
         return replace(agent, overdue=None, last_keepalive=claim.seconds), "overdue_cleared"
-    if not _is_overdue(fleet, claim, found, now):
+    if claim.contact < (claims.decided_contact(fleet, agent) or 0) - claims.TIE or not _is_overdue(fleet, claim, heard, now):
         return agent, None
     return replace(agent, overdue=claim.seconds, last_keepalive=claim.seconds), "overdue"
 
 
-def _is_overdue(fleet: Fleet, claim: Claim, found: Sequence[Claim], now: int) -> bool:
+def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) -> bool:
     node = claim.node
     if not claim.frozen or claim.mirror or not (node.fresh and node.proved and node.period):
         return False
-    # Whole seconds of Wazuh's record, as `Fleet` counts them.
-    return min(fleet.through(), now) >= claim.contact + patience(node) and not claims.lives_elsewhere(found, claim)
+    # What no sync explains was written by the master's own remoted: the agent knocks there.
+    newer = any(other.alive and other.contact > claim.contact + fleet.policy.sync_jitter for other in heard)
+    return not newer and min(fleet.through(), now) >= claim.contact + patience(node) and not claims.lives_elsewhere(heard, claim)

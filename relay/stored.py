@@ -9,7 +9,7 @@ A row is a tuple in the order of its table's columns: a hundred thousand of them
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import count
 from operator import attrgetter
 from typing import Any, Final, TypeVar
@@ -18,6 +18,7 @@ import msgpack
 
 from shared import wire
 
+from .clocks import NodeClock
 from .decided import Agent, Decision, Ghost, Hold, Manager, Move
 from .events import Event, Message
 from .fleet import Node, Table
@@ -194,12 +195,14 @@ def manager_of(row: Sequence[Any]) -> Manager:
 
 def node_row(number: int, node: Node) -> Row:
     """A row of `nodes`."""
-    return (number, plain(node.node), _json(dict(zip(_FACTS, _facts(node), strict=True))))
+    facts = dict(zip(_FACTS, _facts(node), strict=True)) | {"clock": asdict(node.clock)}
+    return (number, plain(node.node), _json(facts))
 
 
 def node_of(facts: str) -> Node:
-    """The node in the facts that `node_row` wrote. Raises ValueError, TypeError for what it did not write."""
-    return Node(**json.loads(facts))
+    """The node in the facts that `node_row` wrote. Raises ValueError, TypeError, KeyError for what it did not write."""
+    told = json.loads(facts)
+    return Node(**{**told, "clock": NodeClock(**told["clock"])})
 
 
 def quiet_bytes(quiet: Mapping[int, int]) -> bytes:

@@ -14,9 +14,8 @@ from tests.relay.lab import T0, Speaker, row
 from tests.soak import checker, raw
 from tests.soak.managers import Stood
 from tests.soak.raw import Message, Offsets
-from tests.truth.collectors import Log
+from tests.soak.shown import Terms
 from tests.truth.judge import Verdict, judge
-from tests.truth.shown import Terms
 from tests.world.config import Fact
 from tests.world.model import World, WorldConfig
 
@@ -191,9 +190,9 @@ STOOD = {
 }
 
 
-def weighed(changes: list[tuple[int, str, str, float]], log: Log | None = None, **more: Mapping[str, list[raw.Span]]) -> Verdict:
-    evidence = checker.Evidence(HISTORY, log or Log(), STOOD, more.get("blind", {}), more.get("unsure", {}), BASE)
-    terms = Terms(BASE + 120, 5.0, 20.0, World(WorldConfig(start=BASE), seed=1), "node01", 5.0, {})
+def weighed(changes: list[tuple[int, str, str, float]], log: raw.Log | None = None, **more: Mapping[str, list[raw.Span]]) -> Verdict:
+    evidence = checker.Evidence(HISTORY, log or raw.Log(), STOOD, more.get("blind", {}), more.get("unsure", {}), BASE)
+    terms = Terms(BASE + 120, 5.0, 20.0, World(WorldConfig(start=BASE), seed=1), "node01", 5.0, more.get("deaf", {}))
     return judge(checker.wanted(evidence, terms), read(told(*changes)).said, {1: "Active", 2: "Active"})
 
 
@@ -221,6 +220,14 @@ def test_while_a_clock_is_off_it_may_be_told() -> None:
     assert not weighed([], unsure={"node01": [(BASE + 10, BASE + 60)]}).missed
     assert not weighed(FLAP[:2], unsure={"node01": [(BASE + 10, BASE + 60)]}).false
     assert weighed([], unsure={"node01": [(BASE + 70, BASE + 80)]}).missed
+
+
+def test_of_an_agent_whose_manager_cannot_be_heard_the_others_may_speak() -> None:
+    """It need not be told, and it is not false; of another agent, or of another manager's, it is."""
+    outage = [(2, "Active", "Disconnected", BASE + 60), (2, "Disconnected", "Active", BASE + 70)]
+    assert not weighed(FLAP[:2] + outage, deaf={"node01": [(BASE + 55, BASE + 65)]}).false
+    assert not weighed(FLAP[:2], deaf={"node01": [(BASE + 55, BASE + 65)]}).missed
+    assert len(weighed(FLAP[:2] + outage, deaf={"worker1": [(BASE + 55, BASE + 65)]}).false) == 2
 
 
 def test_what_never_happened_is_false() -> None:
@@ -253,7 +260,7 @@ def test_raw_becomes_each_row_s_versions_and_when_the_stream_had_them() -> None:
     second = speaker.snapshot("delta", T0 + 2, rows=(row(1, "disconnected", T0, code=3, dt=T0 + 1),), gone=(2,))
     heard = raw.snapshots(parts((first, BASE + 0.5), (second, BASE + 9)), Offsets())
     log = raw.log(heard)
-    versions = [(v.look, v.row.status if v.row else None, v.sent.at) for v in log.rows["node01", 1]]
+    versions = [(v.look, v.row.status if v.row else None, v.sent) for v in log.rows["node01", 1]]
     assert versions == [(BASE, "active", BASE + 0.5), (BASE + 2, "disconnected", BASE + 9)]
     assert [v.row is None for v in log.rows["node01", 2]] == [False, True]
 

@@ -101,7 +101,7 @@ def learn(period: float, look: float, jitter: float, agents: int, seed: int) -> 
         now = 1_000_000 + 2 * period + tick * look
         if now > 1_000_000 + 50 * period:
             return rhythm
-        rhythm.note((number, max(int(t) for t in times[number] if t <= now)) for number in rhythm.sample)
+        rhythm.note(((number, max(int(t) for t in times[number] if t <= now)) for number in rhythm.sample), int(now))
     raise AssertionError
 
 
@@ -120,13 +120,20 @@ def test_looking_too_rarely_never_gives_a_period_too_short(period: float, factor
     assert learn(period, period * factor, 0.05, 32, seed).period / 1000 >= 0.8 * period - 1
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([10, 20, 60]), st.sampled_from([61, 62, 67]), st.integers(0, 2**32))
+def test_a_file_that_is_written_once_a_minute_shows_the_agents_own_rhythm(period: int, commit: int, seed: int) -> None:
+    learnt = learn(period, commit, 0, 32, seed).period / 1000
+    assert period <= learnt <= period * 1.5 + 1
+
+
 def test_nothing_is_said_before_enough_was_seen() -> None:
     rhythm = Rhythm()
     rhythm.choose([(1, 0)])
     for k in range(cadence.ENOUGH):
-        rhythm.note([(1, 10 * k)])
+        rhythm.note([(1, 10 * k)], 10 * k)
         assert rhythm.period == 0
-    rhythm.note([(1, 10 * cadence.ENOUGH)])
+    rhythm.note([(1, 10 * cadence.ENOUGH)], 10 * cadence.ENOUGH)
     assert rhythm.period == 10_000
 
 
@@ -136,7 +143,7 @@ def test_a_new_rhythm_replaces_the_old() -> None:
     at = 0
     for step in [10] * 100 + [60] * cadence.DIFFERENCES:
         at += step
-        rhythm.note([(1, at)])
+        rhythm.note([(1, at)], at)
     assert rhythm.period == 60_000
 
 
@@ -144,7 +151,7 @@ def test_agents_that_vanish_are_replaced_and_what_was_learnt_stays() -> None:
     rhythm = Rhythm()
     rhythm.choose((number, 0) for number in range(1, 33))
     for k in range(10):
-        rhythm.note([(number, 20 * k) for number in rhythm.sample])
+        rhythm.note([(number, 20 * k) for number in rhythm.sample], 20 * k + 19)
     rhythm.choose((number, 200) for number in (1, 2, *range(100, 110)))
     assert set(rhythm.sample) == {1, 2, *range(100, 110)}
     rhythm.choose([])
@@ -178,5 +185,5 @@ def test_what_cannot_be_a_period_is_ignored() -> None:
     rhythm = Rhythm()
     rhythm.choose([(1, 0)])
     for k in range(20):
-        rhythm.note([(1, 5000 * (k % 2)), (2, 10 * k), (1, 5000 * (k % 2))])
+        rhythm.note([(1, 5000 * (k % 2)), (2, 10 * k), (1, 5000 * (k % 2))], 5000)
     assert rhythm.period == 0

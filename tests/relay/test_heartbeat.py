@@ -10,7 +10,7 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import heartbeat, seal
+from relay import clocks, heartbeat, seal
 from relay.books import LEDGER, Books
 from relay.fleet import Fleet
 from relay.heartbeat import Heartbeats
@@ -75,7 +75,7 @@ def test_overdue_agents_are_counted_where_they_report_and_a_wrong_clock_is_told(
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), st.integers(-(2**64), 2**64), st.integers(0, 2**63 - 1))
 def test_no_number_of_a_hostile_node_breaks_a_heartbeat(boot: int, seq: int, offset: int, heard: int) -> None:
     fleet = lab().fleet
-    fleet.nodes["one"] = replace(fleet.nodes["one"], boot=boot, seq=seq, offset=offset, heard_at=heard)
+    fleet.nodes["one"] = replace(fleet.nodes["one"], boot=boot, seq=seq, clock=clocks.first(offset, 0), heard_at=heard)
     (body,) = heartbeat.bodies(fleet, 0)
     sealed = seal.seal_apart(heartbeat.message("wazuh", "lab\r\n", body, 0), SIGNER)
     assert seal.verify(*sealed, SIGNER).ok
@@ -84,7 +84,7 @@ def test_no_number_of_a_hostile_node_breaks_a_heartbeat(boot: int, seq: int, off
 @given(st.integers(-(10**12), 10**12))
 def test_sorted_compact_json_is_what_a_heartbeats_signature_is_over(offset: int) -> None:
     fleet = lab().fleet
-    fleet.nodes["one"] = replace(fleet.nodes["one"], offset=offset)
+    fleet.nodes["one"] = replace(fleet.nodes["one"], clock=clocks.first(offset, 0))
     (body,) = heartbeat.bodies(fleet, 0)
     _, packed, _ = seal.seal_apart(heartbeat.message("wazuh", "lab", body, 0), SIGNER)
     assert signed(json.loads(packed), KEY.secret)

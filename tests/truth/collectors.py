@@ -256,11 +256,8 @@ class Collector:
 
     @property
     def period(self) -> int:
-        """Milliseconds between keepalives, as it is learnt: a file shows multiples of them, by its commits."""
-        written = round(self._place.period * self._world.config.tick * 1000)
-        if self.source == "socket":
-            return written
-        return max(written, int(self._cadence.commit * 1000) // written * written)
+        """Milliseconds between keepalives, as it is learnt."""
+        return round(self._place.period * self._world.config.tick * 1000)
 
     # Rows -----------------------------------------------------------------------------------------------------------
 

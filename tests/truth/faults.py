@@ -222,6 +222,8 @@ class Faults:
     def _clock(self, node: str) -> bool:
         world = self.stage.world
         now, right, seconds = world.now, world.nodes[node].skew, self._random.uniform(1800, 5400)
+        if any(end > now for _, end in self.wrong.get(node, ())):
+            return False
         world.set_clock(node, self._random.choice((-45.0, 45.0)))
         self.wrong.setdefault(node, []).append((now, now + seconds))
         world.schedule(now + seconds, world.set_clock, node, right)

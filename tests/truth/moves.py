@@ -65,6 +65,7 @@ def _must(scene: Scene, agent: Subject, before: Stay, stay: Stay, due: float) ->
         and before.end - before.first > known
         and before.begin + known > scene.began - 3600
         and stay.begin > scene.began
+        and scene.is_known(agent, before.end)
         and not outage
         and not scene.statuses(agent, before.end, due)
         and scene.reports_to(agent, stay.begin) == before.node

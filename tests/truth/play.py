@@ -10,6 +10,7 @@ from typing import Literal
 
 from relay.fleet import Policy
 from tests.truth.collectors import Cadence, Collector, Log
+from tests.truth.dues import Dues
 from tests.truth.faults import KINDS, Faults, Stage
 from tests.truth.judge import Said, Verdict, judge
 from tests.truth.lines import Line, Relay, Watch
@@ -94,7 +95,7 @@ def play(setting: Setting, progress: Callable[[float, int], None] = lambda hours
     world.schedule(START + QUIET_START - 1, _settle, tables)
     _run(world, stage, until, lambda hours: progress(hours, len(relay.told)))
     scene = _scene(setting, stage, log, faults, until)
-    wanted = _wanted(setting, scene, log, faults)
+    wanted = _wanted(scene, log, faults)
     initial = {fact.agent: "Active" for fact in world.history if fact.what == "connected" and fact.at <= START}
     said = list(_said(relay))
     return Result(
@@ -167,10 +168,10 @@ def _grace(setting: Setting, stage: Stage) -> tuple[float, float]:
     return grace, (2 * setting.cadence.commit if setting.sources != "socket" else 0.0) + 2 * setting.cadence.beat + 35.0
 
 
-def _wanted(setting: Setting, scene: Scene, log: Log, faults: Faults) -> list[Wanted]:
+def _wanted(scene: Scene, log: Log, faults: Faults) -> list[Wanted]:
     world = scene.world
-    race = Policy().sync_jitter / 1000 + max(node.period for node in world.nodes.values()) * world.config.tick
-    shown = Shown(log, world.history, Terms(scene.until, scene.grace, scene.behind, world, world.master.name, race, faults.deaf))
+    dues = Dues(scene.hearing, scene.learnt)
+    shown = Shown(log, world.history, Terms(scene.until, scene.grace, scene.behind, world, world.master.name, dues, faults.deaf))
     wanted = [shown.weigh(one) for one in _expected(world, scene.until)]
     late = shown.served_after_removal(stay for each in scene.stays.values() for stay in each)
     return sorted([*wanted, *shown.excused, *late, *unheard(scene)], key=lambda one: one.expected.at)

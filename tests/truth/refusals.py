@@ -36,7 +36,7 @@ def _refused(scene: Scene, agent: Subject, fact: Fact, over: float) -> Want:
     last = next((stay for stay in reversed(scene.stays.get(agent, ())) if stay.begin < fact.at), None)
     must = (
         over > due and due < scene.until and last is not None and last.node == fact.node and last.end <= fact.at
-        and scene.is_settled(fact.node, begin=fact.at, end=due)
+        and scene.is_known(agent, seen.sent.at) and scene.is_settled(fact.node, begin=fact.at, end=due)
     )  # fmt: skip
     late = _NEVER if over == _NEVER else over + scene.behind + scene.hearing.known_at(fact.node, over) - over
     return Want("version_refused", agent, "must" if must else "may", fact.at, fact.at, due if must else late)

@@ -51,6 +51,11 @@ class Scene:
         settled = self.stays.get(agent, ())
         return told[-1] if told else settled[0].node if settled else ""
 
+    def is_known(self, agent: Subject, at: float) -> bool:
+        """Whether its registration was told by then, or it was there at the baseline."""
+        told = any(one.kind == "registered" and one.at <= at for one in self.told.get(agent, ()))
+        return told or any(fact.what == "registered" and fact.at < self.began for fact in self.facts.get(agent, ()))
+
     def is_settled(self, *nodes: str, begin: float, end: float) -> bool:
         """Whether these nodes could be heard and had the right time, and the relay ticked or heard of something else."""
         clocks = any(begin <= until + 1300 and since <= end for node in nodes for since, until in self.wrong.get(node, ()))

@@ -18,6 +18,7 @@ from typing import Literal
 from shared import models
 from tests.truth.collectors import NEVER, Log, Sent, Version
 from tests.truth.contacts import Stay
+from tests.truth.dues import JITTER, Dues
 from tests.world.config import Fact
 from tests.world.model import World
 from tests.world.oracle import Expected
@@ -25,6 +26,7 @@ from tests.world.oracle import Expected
 Word = Literal["must", "never_shown", "superseded", "may"]
 
 _ROUNDING = 1.01  # seconds: rows hold whole ones
+_HOUR = 3600.0
 _JUST = 1e-3  # seconds: before the removal, as it is told
 _ENDS = ("stopped", "died", "moved", "lost", "refused", "removed", "registered")
 
@@ -38,7 +40,7 @@ class Terms:
     lag: float
     world: World  # for its clocks alone
     master: str
-    race: float  # how long a worker's sync may still overwrite what the master's own remoted wrote: its jitter and a keepalive
+    dues: Dues
     deaf: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)  # when a node could not be heard
 
 
@@ -100,7 +102,9 @@ class Shown:
             v for v in versions if v.look <= over + self._terms.lag and (v.row is not None and v.row.name == wanted.name) == registered
         )
         version = next(shown, None)
-        found = Wanted(wanted, "never_shown") if version is None else self._heard(wanted, version)
+        found = (
+            Wanted(wanted, "never_shown") if version is None else self._heard(wanted, version, self._terms.dues.registered(version.sent.at))
+        )
         if registered:
             self._registered[wanted.agent_id, wanted.name] = found.seen
         return found
@@ -115,7 +119,7 @@ class Shown:
             found = self._kept_alive(wanted, min(end, left))
         if found is None:
             return Wanted(wanted, "never_shown")
-        return self._weighed(wanted, found)
+        return self._weighed(wanted, found, self._terms.dues.connected(wanted.node, found.sent.at))
 
     def _disconnected(self, wanted: Expected) -> Wanted:
         end = self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
@@ -127,27 +131,26 @@ class Shown:
             knock = replace(wanted, kind="pending", previous="Active", current="Pending", reason="raced", certain=False)
             self.excused.append(Wanted(knock, "may", due=self._latest(knock)))  # an older knock elsewhere may be all that is left to see
             return Wanted(wanted, "may")
-        if not wanted.certain:
+        if not wanted.certain or self._was_elsewhere(wanted):
             return Wanted(wanted, "may")
         if found.row is None or found.row.code not in (models.CODE_RESET, None):  # before 4.6 any may be a reset
-            return self._weighed(wanted, found)
-        over = self._reset_is_over(wanted, found)
+            return self._weighed(wanted, found, self._terms.dues.gone(found.look, found.sent.at))
+        over = self._terms.dues.reset(wanted.node, found.sent.at)
         if self._next(wanted.agent_id, found.look, ("started", "removed")) <= over or over >= self._terms.until:
             return Wanted(wanted, "may")
-        return replace(self._weighed(wanted, found), due=over)
+        return self._weighed(wanted, found, over)
 
     # What stands for and against ------------------------------------------------------------------------------------
 
-    def _heard(self, wanted: Expected, version: Version) -> Wanted:
+    def _heard(self, wanted: Expected, version: Version, due: float) -> Wanted:
         if version.sent.at == NEVER:
             return Wanted(wanted, "never_shown")
-        due = version.sent.at + self._terms.grace + self._terms.lag
-        return Wanted(wanted, "must" if version.sent.at < self._terms.until - 1 else "may", version.sent.at, due)
+        return Wanted(wanted, "must" if due < self._terms.until else "may", version.sent.at, due)
 
-    def _weighed(self, wanted: Expected, version: Version) -> Wanted:
+    def _weighed(self, wanted: Expected, version: Version, due: float) -> Wanted:
         """Nothing is told of an agent before its registration is known."""
         known_at = max(version.sent.at, self._registered.get((wanted.agent_id, wanted.name), 0.0))  # 0: at the baseline
-        found = self._heard(wanted, replace(version, sent=Sent(known_at)))
+        found = self._heard(wanted, replace(version, sent=Sent(known_at)), max(due, self._terms.dues.registered(known_at)))
         if found.word == "must" and self._newer_was_known(wanted, version, known_at):
             return Wanted(wanted, "superseded", known_at)
         return found
@@ -172,16 +175,24 @@ class Shown:
         return 0.0 if seconds is None else self._terms.world.nodes[node].world_time(seconds)
 
     def _raced(self, wanted: Expected, end: float) -> bool:
-        """Whether it was written on the master just after the agent had been on a worker, whose sync may still overwrite it
-        (wazuh/wazuh#24401), and was over before another keepalive could tell."""
-        if wanted.node != self._terms.master or end - wanted.at > self._terms.race:
+        """Whether it was written on the master within a sync's jitter of a contact with a worker, whose sync may still overwrite it
+        (wazuh/wazuh#24401), and was over before anybody could tell: by one more keepalive, or by the silence of that worker."""
+        if wanted.node != self._terms.master:
             return False
-        since = wanted.at - self._terms.race
-        return any(
-            (fact.node != wanted.node and fact.what in ("started", "connected", "stopped"))
-            or (fact.what == "moved" and fact.node == wanted.node)
+        since = wanted.at - JITTER
+        recent = [
+            fact.at
             for fact in self._between(wanted.agent_id, since, wanted.at)
-        )
+            if (fact.node != wanted.node and fact.what in ("started", "connected", "stopped"))
+            or (fact.what == "moved" and fact.node == wanted.node)
+        ]
+        return bool(recent) and end <= self._terms.dues.quiet_is_known(max(recent)) + JITTER
+
+    def _was_elsewhere(self, wanted: Expected) -> bool:
+        """Whether it was back before another manager, that it had left just before, could tell that it is not there."""
+        back = self._next(wanted.agent_id, wanted.at, ("started", "removed"))
+        left = (fact.value for fact in self._between(wanted.agent_id, wanted.at - _HOUR, wanted.at) if fact.what in ("moved", "lost"))
+        return any(back <= self._terms.dues.quiet_is_known(contact) for contact in left)
 
     def served_after_removal(self, stays: Iterable[Stay]) -> Iterator[Wanted]:
         """A worker that did not know yet let an agent in after its removal; until the master's table tells, it has come."""
@@ -192,14 +203,6 @@ class Shown:
                 number, name = stay.agent
                 back = Expected(number, name, "connected", "NeverConnected", "Active", at - _JUST, "removed", certain=False, node=stay.node)
                 yield Wanted(back, "may", due=self._latest(back))
-
-    def _reset_is_over(self, wanted: Expected, version: Version) -> float:
-        """When a reset was surely held to its end, with its node heard all the while."""
-        over = version.sent.at + self._terms.grace + self._terms.lag
-        for begin, end in self._terms.deaf.get(wanted.node, ()):
-            if begin < over and end > version.look:
-                over = max(over, end + self._terms.grace + self._terms.lag)
-        return over
 
     def _kept_alive(self, wanted: Expected, end: float) -> Version | None:
         """A version from before that stands while a look that told who is quiet came by."""

@@ -3,7 +3,7 @@
 Rules, as somebody careful would judge who sees all those rows
  * An agent that was connected when its manager fell silent stays as it is, unless another row knows more of it: a contact not
    older than the last that was known of it (by more than a sync's jitter) and a status that says it is gone. A reset (code 5)
-   in such a row is that manager's own restart and says nothing.
+   in such a row is that manager's own restart and says nothing of an agent that was elsewhere.
  * Of an agent that came while its manager was silent what was known before counts in the same way.
  * A row that says it is gone is not believed where another, that is heard, shows it alive and later.
  * When the manager is heard again, or another row shows the agent, it may be told as back.
@@ -35,6 +35,7 @@ class _Absence:
     end: float
     over: float  # when all of it was known
     known: float | None
+    before: str  # the manager it was with before, if it came while this one was silent
 
 
 def unheard(scene: Scene) -> Iterator[Wanted]:
@@ -46,7 +47,7 @@ def unheard(scene: Scene) -> Iterator[Wanted]:
                 begin, end = max(last + scene.hearing.stale - _MARGIN, stay.begin), min(heard, stay.end)
                 if begin < end and end > scene.began:
                     over = min(scene.hearing.known_at(stay.node, min(heard, scene.until)), scene.until)
-                    yield from _of(scene, _Absence(stay, begin, end, over, _known(scene, stay, last)))
+                    yield from _of(scene, _Absence(stay, begin, end, over, _known(scene, stay, last), _before(scene, stay, last)))
 
 
 def _known(scene: Scene, stay: Stay, last: float) -> float | None:
@@ -60,12 +61,25 @@ def _known(scene: Scene, stay: Stay, last: float) -> float | None:
     return earlier[-1].last(scene.hearing.as_of(earlier[-1].node, stay.begin))
 
 
+def _before(scene: Scene, stay: Stay, last: float) -> str:
+    earlier = [one.node for one in scene.stays[stay.agent] if one.begin < stay.begin]
+    return earlier[-1] if earlier and stay.begin > scene.hearing.as_of(stay.node, last) else ""
+
+
 def _of(scene: Scene, absence: _Absence) -> Iterator[Wanted]:
     seen = sorted(_said(scene, absence), key=lambda item: item[0])
     for at, version in seen:
         yield _may(absence, at, _TITLES[version.row.status if version.row is not None else "active"], scene.behind)
     if any(version.row is not None and version.row.status != "active" for _, version in seen):
-        yield _may(absence, absence.end, "Active", scene.behind)
+        yield from (_may(absence, at, "Active", scene.behind) for at in _heard_again(scene, absence))
+
+
+def _heard_again(scene: Scene, absence: _Absence) -> Iterator[float]:
+    """When it may be told as back: another manager is heard again, or its own."""
+    for node in scene.hearing.nodes:
+        spans = scene.hearing.silences(node, scene.hearing.stale - _MARGIN)
+        yield from (heard for _, heard in spans if absence.begin < heard < absence.end)
+    yield absence.end
 
 
 def _said(scene: Scene, absence: _Absence) -> Iterable[tuple[float, Version]]:
@@ -79,7 +93,9 @@ def _said(scene: Scene, absence: _Absence) -> Iterable[tuple[float, Version]]:
 
 def _believable(scene: Scene, node: str, version: Version, absence: _Absence) -> bool:
     row = version.row
-    if row is None or row.status not in _TITLES or (row.status == "disconnected" and row.code == models.CODE_RESET):
+    if row is None or row.status not in _TITLES:
+        return False
+    if row.status == "disconnected" and row.code == models.CODE_RESET and node != absence.before:
         return False
     contact = _contact(scene, node, version)
     if contact is None:
@@ -107,7 +123,7 @@ def _is_outdone(scene: Scene, at: float, contact: float, absence: _Absence) -> b
     )
     return any(
         one.row is not None and one.row.status in ("active", "pending") and one.sent.at <= at
-        and (_contact(scene, node, one) or 0.0) > contact + _JITTER
+        and (_contact(scene, node, one) or 0.0) > contact + (0.0 if one.row.node_name == absence.stay.node else _JITTER)
         for node, one in standing
     )  # fmt: skip
 

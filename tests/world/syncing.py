@@ -144,11 +144,12 @@ def _marked(marks: dict[int, str], mark: str) -> list[int]:
 
 
 def _whole(world: World, worker: Node, row: Row) -> Changes:
-    """A full row: the name too, and '' and 0 where the worker had nothing."""
+    """A full row: the name too, and '' and 0 where the worker had nothing; of the host, what it knows."""
+    host: Changes = {} if row.system is None else {"system": row.system}
     return {
+        **host,
         "name": row.name,
         "ip": row.ip or "",
-        "system": row.system,
         "version": row.version or "",
         "node_name": row.node_name,
         "last_keepalive": world.last_keepalive(worker, row) or 0,

@@ -1,0 +1,63 @@
+"""A node's clock, compared with the stream's. Pure; milliseconds.
+
+Rules
+ * The offset is the least difference between the stream's time and the node's own when it sent, over the last
+   OFFSET_WINDOW: the least is the one with the least delay in it.
+ * Where everything of a SET_WINDOW came later than that by SET_STEP, the clock was set back: nothing is on its way for so
+   long, and everything. A clock that was set forward shows at once.
+ * What was recorded before a clock was set keeps the offset of then: such a record is older than the clock's new beginning.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+OFFSET_WINDOW: Final = 600_000  # long enough to meet a quick delivery, short enough to follow a drift
+SET_WINDOW: Final = 30_000
+SET_STEP: Final = 10_000
+"""A publish gives up after 5 s; more than that is no delay."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClock:
+    """What is known of a node's clock. Stream times, but `set_at`."""
+
+    offset: int  # stream time minus the node's clock
+    least: int  # the least in the window that is being filled
+    since: int  # when that window began
+    newest: int  # the least of the newest SET_WINDOW
+    newest_since: int
+    set_at: int = 0  # by the node's clock: where its newest setting begins; 0 never
+    offset_before: int = 0  # for what was recorded before that
+
+    def stream_time(self, recorded: int) -> int:
+        """The stream time of a moment that the node recorded."""
+        return recorded + (self.offset_before if recorded < self.set_at else self.offset)
+
+
+def first(seen: int, now: int) -> NodeClock:
+    """A clock that is heard for the first time; `seen`: stream time minus its own."""
+    return NodeClock(seen, seen, now, seen, now)
+
+
+def heard(known: NodeClock, seen: int, now: int) -> NodeClock:
+    """A clock after one more message."""
+    newest = min(known.newest, seen)
+    if seen < known.offset - SET_STEP:
+        return _set(known, seen, now, begun=now)
+    if now - known.newest_since < SET_WINDOW:
+        return _slid(replace(known, newest=newest), seen, now)
+    if newest > known.offset + SET_STEP:
+        return _set(known, newest, now, begun=known.newest_since)
+    return _slid(replace(known, newest=seen, newest_since=now), seen, now)
+
+
+def _set(known: NodeClock, offset: int, now: int, *, begun: int) -> NodeClock:
+    return NodeClock(offset, offset, now, offset, now, set_at=begun - offset, offset_before=known.offset)
+
+
+def _slid(known: NodeClock, seen: int, now: int) -> NodeClock:
+    """The least of one to two windows."""
+    least = min(known.least, seen)
+    if now - known.since < OFFSET_WINDOW:
+        return replace(known, offset=min(known.offset, seen), least=least)
+    return replace(known, offset=least, least=seen, since=now)
