@@ -72,10 +72,10 @@ class Life:
         is_one_sentence(line, words)
         assert await self.metric("wazuh_jetstream_collector_source_up") == 0
         status, checks = await self.ready()
-        state, _, why = checks["source"]["detail"].partition(": ")
-        assert (status, checks["source"]["ok"], state in ("open", "half-open")) == (503, False, True)
+        breaker, _, why = checks["source"]["detail"].partition(": ")
+        assert (status, checks["source"]["ok"], breaker in ("open", "half-open")) == (503, False, True)
         assert line["message"].endswith(f": {why}")
-        await self.bus.until(lambda _, newest: (newest.source_state, newest.source_error) == (state, line["message"]))
+        await self.bus.until(lambda _, newest: (newest.source_state, newest.source_error) == (state, why))
 
     async def recovers(self, *ids: int) -> None:
         """It says so, is ready, and exactly these agents are in the stream."""

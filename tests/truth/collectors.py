@@ -47,6 +47,7 @@ class Sent:
     look: float = 0.0
     as_of: float = 0.0
     readable: bool = False
+    quiet: bool = False  # whether it told who is quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,8 @@ class Collector:
 
     def _beat(self) -> None:
         self._at(self._next(self._cadence.beat), self._beat)
-        self._look(read=self.source == "socket", beat=True)
+        # What a manager wrote before it went away is committed, and read.
+        self._look(read=self.source == "socket" or not self._place.up, beat=True)
 
     def _commit(self) -> None:
         self._at(self._next(self._cadence.commit), self._commit)
@@ -231,6 +233,7 @@ class Collector:
         taken = self._clock(now)
         silence = self._quiet(taken) if readable else None
         if silence is not None:
+            sent.quiet = True
             self._log.quiets.setdefault(self.name, []).append((now, sent))
         return Look(
             taken_at=taken,

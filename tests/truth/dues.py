@@ -34,7 +34,7 @@ class Dues:
 
     def quiet_is_known(self, at: float) -> float:
         """When every node that can be heard has told that an agent, last heard of at `at`, is quiet there."""
-        return self._hearing.all_known_at(at + QUIET * max(self._learnt.values()))
+        return self._hearing.all_known_at(at + QUIET * max(self._learnt.values()), quiet=True)
 
     def reset(self, node: str, seen: float) -> float:
         over = seen + max(_GRACE, _PERIODS * self._learnt[node])

@@ -17,15 +17,22 @@ class Hearing:
 
     def __init__(self, arrivals: Mapping[str, Sequence[Arrival]], stale: float) -> None:
         self.stale = stale
+        self._silences: dict[tuple[str, float], list[tuple[float, float]]] = {}
         self._live = {node: [one for one in said if one.readable and one.at - one.look <= stale] for node, said in arrivals.items()}
         self._told = {node: [one for one in said if one.readable] for node, said in arrivals.items()}
+        self._quiet = {node: [one for one in said if one.quiet] for node, said in self._told.items()}
 
     @property
     def nodes(self) -> list[str]:
         return list(self._live)
 
-    def silences(self, node: str, longer: float) -> Iterator[tuple[float, float]]:
+    def silences(self, node: str, longer: float) -> Sequence[tuple[float, float]]:
         """(when it was last read, when it was heard again) of each time that a node was unheard for longer than that."""
+        if (node, longer) not in self._silences:
+            self._silences[node, longer] = list(self._find_silences(node, longer))
+        return self._silences[node, longer]
+
+    def _find_silences(self, node: str, longer: float) -> Iterator[tuple[float, float]]:
         before: Arrival | None = None
         for one in self._live[node]:
             if before is not None and one.at - before.look > longer:
@@ -54,22 +61,22 @@ class Hearing:
         place = bisect_right(told, at, key=lambda one: one.look) - 1
         return told[place].as_of if place >= 0 else 0.0
 
-    def known_at(self, node: str, at: float) -> float:
-        """When the stream knew all that the node's rows held at `at`; NEVER if it never did."""
-        told = self._told[node]
+    def known_at(self, node: str, at: float, *, quiet: bool = False) -> float:
+        """When the stream knew all that the node's rows held at `at`, or who was quiet then; NEVER if it never did."""
+        told = (self._quiet if quiet else self._told)[node]
         place = bisect_left(told, at, key=lambda one: one.as_of)
         return told[place].at if place < len(told) else NEVER
 
-    def all_known_at(self, at: float) -> float:
+    def all_known_at(self, at: float, *, quiet: bool = False) -> float:
         """When every node that could be heard had told all up to `at`: until then nobody can say that nothing came (rule 9)."""
         now = at
-        while (later := max(self._waited_for(node, at, now) for node in self._live)) > now:
+        while (later := max(self._waited_for(node, at, now, quiet=quiet) for node in self._live)) > now:
             now = later
         return now
 
-    def _waited_for(self, node: str, at: float, now: float) -> float:
+    def _waited_for(self, node: str, at: float, now: float, *, quiet: bool) -> float:
         """The first time from `now` on at which a node is not waited for: it has told, or it is no longer fresh."""
-        known, said = self.known_at(node, at), self._live[node]
+        known, said = self.known_at(node, at, quiet=quiet), self._live[node]
         place = bisect_right(said, now, key=lambda one: one.at) - 1
         while known > now and place >= 0:
             gone = said[place].look + self.stale + 2.0

@@ -33,12 +33,14 @@ class Told:
 
 
 class Arrival(NamedTuple):
-    """A snapshot that reached the stream, by the world's time: when, when it was taken, and up to when its rows tell all."""
+    """A snapshot that reached the stream, by the world's time: when, when it was taken, and up to when its rows tell all;
+    `quiet`: and who is quiet."""
 
     at: float
     look: float
     as_of: float
     readable: bool
+    quiet: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class Line:
         delay = self._random.uniform(*self.delay)
         at = max(self._world.now + delay, self._last + _DRAIN)
         self._last = sent.at = at
-        self.arrivals.append(Arrival(at, sent.look, sent.as_of, sent.readable))
+        self.arrivals.append(Arrival(at, sent.look, sent.as_of, sent.readable, sent.quiet))
         sent_at = int((at - delay + self._node.skew_at(at - delay)) * 1000)
         for _ in range(2 if self.repeats and self._random.random() < self.repeats else 1):
             self._world.push(at, _LAST, self._relay.hear, snapshot, sent_at)

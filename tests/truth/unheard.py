@@ -40,10 +40,9 @@ class _Absence:
 
 def unheard(scene: Scene) -> Iterator[Wanted]:
     """What may be told, in no order."""
-    spans = {node: list(scene.hearing.silences(node, scene.hearing.stale - _MARGIN)) for node in scene.hearing.nodes}
     for stays in scene.stays.values():
         for stay in stays:
-            for last, heard in spans[stay.node]:
+            for last, heard in scene.hearing.silences(stay.node, scene.hearing.stale - _MARGIN):
                 begin, end = max(last + scene.hearing.stale - _MARGIN, stay.begin), min(heard, stay.end)
                 if begin < end and end > scene.began:
                     over = min(scene.hearing.known_at(stay.node, min(heard, scene.until)), scene.until)

@@ -91,6 +91,10 @@ def _carry(world: World, worker: Node) -> None:
 def _put_whole(world: World, worker: Node, numbers: Iterable[int]) -> None:
     for number in numbers:
         world.put(world.master, number, _whole(world, worker, worker.rows[number]), rows.SYNCED)
+        for other in world.workers:  # what they synced before is overwritten
+            agent = other.members.get(number)
+            if other is not worker and agent is not None and agent.session is not None:
+                agent.session.told = world.now
 
 
 def _put_by_mark(world: World, worker: Node, marks: dict[int, str], touched: list[int]) -> None:
@@ -144,12 +148,12 @@ def _marked(marks: dict[int, str], mark: str) -> list[int]:
 
 
 def _whole(world: World, worker: Node, row: Row) -> Changes:
-    """A full row: the name too, and '' and 0 where the worker had nothing; of the host, what it knows."""
-    host: Changes = {} if row.system is None else {"system": row.system}
+    """A full row: the name too, and '' and 0 where the worker had nothing; what the master knows of the host stays."""
+    known = world.master.rows.get(row.id)
     return {
-        **host,
         "name": row.name,
         "ip": row.ip or "",
+        "system": row.system or (known.system if known else None),
         "version": row.version or "",
         "node_name": row.node_name,
         "last_keepalive": world.last_keepalive(worker, row) or 0,
