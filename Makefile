@@ -26,6 +26,10 @@ test: $(VENV)/.ready ## Run all tests with their coverage (ARGS="-k spool")
 truth: $(VENV)/.ready ## Play a cluster's days in virtual time against the rules, beside naive ones (ARGS="--days 3 --nodes 5 --agents 1000 --seed 1")
 	@$(BIN)/python tests/truth/run.py $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.ready ## Kill and break everything while agents live, then hold EVENTS against what they did (ARGS="--minutes 5 --seed 7 --nodes 3 --agents 500 --json")
+	@$(BIN)/python tests/soak/run.py $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/ruff format --check .
@@ -36,7 +40,7 @@ lint: $(VENV)/.ready ## Check style, types and the borders between modules
 .PHONY: lock
 lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra relay --group dev pyproject.toml -o requirements.lock --upgrade
+	  --extra relay --extra postgresql --group dev pyproject.toml -o requirements.lock --upgrade
 
 .PHONY: clean
 clean: ## Remove .venv and every cache

@@ -214,12 +214,21 @@ def _regressed(fleet: Fleet, known: Agent, claim: Claim, voices: Voices, now: in
     overwritten = known.witness in fleet.tables and known.id in fleet.tables[known.witness].rows
     still_there = any(other.node.node == known.witness and other is not claim for other in voices.claims)
     older = status == known.status or claim.mirror or claim.alive or voices.again_at is not None
-    if older or still_there or not overwritten:
+    if older or still_there or not overwritten or not _may_stand(fleet, known, claim):
         return Judged(known.id, replace(known, hold=None), tuple(made), superseded=status != known.status)
     hold = _held(fleet, known, claim, "regressed", now)
     if not _ripe(fleet, hold, claim, now):
         return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made))
     return _changed(fleet, known, claim, made, late=late)
+
+
+def _may_stand(fleet: Fleet, known: Agent, claim: Claim) -> bool:
+    """Whether an older claim may be right after all: the same node takes its word back, or a sync overwrote what nodes that can be
+    heard had said a moment ago. What was true hours ago, and elsewhere, never is."""
+    if claim.node.node == known.witness:
+        return True
+    unheard = any(not fleet.nodes[name].fresh for name in (known.witness, known.manager_node) if name in fleet.nodes)
+    return not unheard and claim.contact >= (claims.decided_contact(fleet, known) or 0) - 2 * fleet.policy.sync_jitter
 
 
 def _without_claim(known: Agent) -> Agent:

@@ -25,6 +25,8 @@ NEVER: Final = float("inf")
 _DB_VERSIONS: Final[dict[Schema, int]] = {"4.2": 2, "4.5": 4, "4.14": 7, "5.0": 500}
 AFTER_THE_WORLD: Final = 2
 """Rank of a look among what falls on one instant: after keepalives and all else that writes."""
+_AGAIN: Final = 60.0
+"""Seconds after a full that stood for something until the next, as in real life: what is doubted once is asked twice (rule 6)."""
 _WORTH: Final = 600.0  # seconds
 _AHEAD: Final = 2 * BLOCK + 1  # keepalives within which one is surely lost
 
@@ -222,7 +224,8 @@ class Collector:
     def _say(self, saying: Saying, look: Look, changes: Changes, keys: KeyChanges, sent: Sent) -> None:
         if saying.kind == "full":
             made = self._composer.full(look, tuple(self._rows.values()), tuple(self._entries.values()), gap=saying.gap)
-            self._said_full, self._full_at = True, self._world.now + self._cadence.full
+            owed = not self._said_full or saying.gap or self._line.owes_full
+            self._said_full, self._full_at = True, self._world.now + (min(_AGAIN, self._cadence.full) if owed else self._cadence.full)
         elif saying.kind == "delta":
             made = self._composer.delta(look, changes, keys)
         else:
