@@ -231,7 +231,9 @@ class Fleet:
     def _overdue_lines(self) -> dict[str, int]:
         """For each fresh node the last keepalive (Unix s by its clock) up to which a silence is overdue (rule 9)."""
         through = self.through()
-        return {node.node: (through - node.offset - patience(node)) // 1000 for node in self.nodes.values() if node.fresh}
+        return {
+            node.node: (min(through - node.offset, node.quiet_at) - patience(node)) // 1000 for node in self.nodes.values() if node.fresh
+        }
 
     def _fell_silent(self, before: dict[str, int]) -> set[int]:
         """The agents whose silence became overdue since `before`."""

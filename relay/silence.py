@@ -43,4 +43,5 @@ def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) ->
         return False
     # What no sync explains was written by the master's own remoted: the agent knocks there.
     newer = any(other.alive and other.contact > claim.contact + fleet.policy.sync_jitter for other in heard)
-    return not newer and min(fleet.through(), now) >= claim.contact + patience(node) and not claims.lives_elsewhere(heard, claim)
+    told = min(fleet.through(), now, node.quiet_at + node.offset)  # an older list says nothing of what came after it
+    return not newer and told >= claim.contact + patience(node) and not claims.lives_elsewhere(heard, claim)
