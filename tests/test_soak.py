@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from relay import events, seal
 from shared import sealing, wire
+from shared.models import AgentRow
 from tests.relay.lab import T0, Speaker, row
 from tests.soak import checker, raw
 from tests.soak.managers import Stood
@@ -17,7 +18,7 @@ from tests.soak.raw import Message, Offsets
 from tests.soak.shown import Terms
 from tests.truth.judge import Verdict, judge
 from tests.world.config import Fact
-from tests.world.model import World, WorldConfig
+from tests.world.model import World, WorldConfig, cluster
 
 SECRET = bytes(range(32))
 SIGNER = sealing.MessageSigner(sealing.Key(SECRET))
@@ -192,7 +193,7 @@ STOOD = {
 
 def weighed(changes: list[tuple[int, str, str, float]], log: raw.Log | None = None, **more: Mapping[str, list[raw.Span]]) -> Verdict:
     evidence = checker.Evidence(HISTORY, log or raw.Log(), STOOD, more.get("blind", {}), more.get("unsure", {}), BASE)
-    terms = Terms(BASE + 120, 5.0, 20.0, World(WorldConfig(start=BASE), seed=1), "node01", 5.0, more.get("deaf", {}))
+    terms = Terms(BASE + 120, 5.0, 20.0, World(WorldConfig(nodes=cluster(1), start=BASE), seed=1), "node01", 5.0, more.get("deaf", {}))
     return judge(checker.wanted(evidence, terms), read(told(*changes)).said, {1: "Active", 2: "Active"})
 
 
@@ -209,6 +210,25 @@ def test_what_stood_in_clear_sight_and_never_reached_raw_is_lost() -> None:
 def test_what_stood_behind_a_fault_is_unshown() -> None:
     verdict = weighed([], blind={"node01": [(BASE + 19, BASE + 39)]})
     assert (verdict.missed, verdict.count("never_shown")) == ([], 1)
+
+
+def shown(node: str, *versions: tuple[float, AgentRow, float]) -> raw.Log:
+    return raw.Log({(node, 1): [raw.Version(*version) for version in versions]})
+
+
+STOP = row(1, "disconnected", T0 + 18, code=3, dt=T0 + 20, node="node01")
+
+
+def test_what_reached_raw_is_lost_whatever_fault_there_was() -> None:
+    verdict = weighed([], shown("node01", (BASE + 21, STOP, BASE + 22)), blind={"node01": [(BASE, BASE + 100)]})
+    assert [missed.expected.kind for missed in verdict.missed] == ["disconnected"]
+
+
+def test_what_reached_raw_when_something_newer_was_known_is_superseded() -> None:
+    log = shown("node01", (BASE + 21, STOP, BASE + 60))
+    log.rows["worker1", 1] = [raw.Version(BASE + 41, row(1, "active", T0 + 40, node="worker1"), BASE + 42)]
+    verdict = weighed([], log, blind={"node01": [(BASE, BASE + 100)]})
+    assert (verdict.missed, verdict.count("superseded")) == ([], 1)
 
 
 def test_a_fault_excuses_nothing_beside_it() -> None:

@@ -256,8 +256,7 @@ def _evidence(stage: Stage, raws: Sequence[raw.Message], baseline: float) -> tup
     heard = raw.snapshots(raws, facts.offsets)
     blind = _blind(stage, heard, until)
     evidence = checker.Evidence(stage.world.history, raw.log(heard), stage.managers.stood, blind, facts.unsure, baseline)
-    # An outage begins as its agents are lost: what was about to be told of them then may still be.
-    away = {node: [(begin - _JUST_BEFORE, end) for begin, end in _away(stage, node, until)] for node in stage.world.nodes}
+    away = {node: [*_lost(stage, node, until), *_muddled(stage, node, heard)] for node in stage.world.nodes}
     period = max(node.period for node in stage.world.nodes.values()) * stage.world.config.tick
     terms = Terms(until, GRACE, LAG, stage.world, stage.world.master.name, JITTER + period, raw.deaf(heard, STALE, until, away))
     return evidence, terms
@@ -285,6 +284,17 @@ def _away(stage: Stage, node: str, until: float) -> Iterator[raw.Span]:
             began = None
     if began is not None:
         yield began, until
+
+
+def _lost(stage: Stage, node: str, until: float) -> Iterator[raw.Span]:
+    """An outage begins as its agents are lost: what was about to be told of them then may still be."""
+    return ((begin - _JUST_BEFORE, end) for begin, end in _away(stage, node, until))
+
+
+def _muddled(stage: Stage, node: str, heard: Sequence[raw.Heard]) -> Iterator[raw.Span]:
+    """When a node's clock was off and its file was read: the times of files are this machine's own, which no test sets off."""
+    files = [one.at for one in heard if one.snapshot.node == node and one.snapshot.source == "file"]
+    return ((begin, end) for begin, end in stage.facts.clocks.get(node, ()) if any(begin <= at <= end for at in files))
 
 
 def _touches(span: raw.Span, others: Sequence[raw.Span]) -> bool:

@@ -97,7 +97,9 @@ class ClockBack(Fault):
                 behind -= 0.0 if unix_now() < begin + self.seconds else 1.0
         finally:
             self._set(stage, node, 0.0)
-        stage.facts.unsure.setdefault(node, []).append((begin, unix_now() + self.seconds))
+        over = unix_now() + self.seconds
+        stage.facts.clocks.setdefault(node, []).append((begin, over))
+        stage.facts.unsure.setdefault(node, []).append((begin, over))
 
     def _set(self, stage: Stage, node: str, seconds: float) -> None:
         exact = round(seconds * 1000) / 1000

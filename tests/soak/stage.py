@@ -5,6 +5,7 @@ ends every process that it started; logs and databases stay in its directory.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import nats
+import nats.errors
 from nats.aio.client import Client
 
 from shared import clock
@@ -69,6 +71,7 @@ class Facts:
     """What faults wrote down, for the checker: spans by node, in Unix seconds."""
 
     blind: dict[str, list[Span]] = field(default_factory=dict)
+    clocks: dict[str, list[Span]] = field(default_factory=dict)  # when its clock was off
     unsure: dict[str, list[Span]] = field(default_factory=dict)  # when what it says is not believed: its clock, or an emptied table
     given_up: dict[str, list[Span]] = field(default_factory=dict)  # when its spool could not keep all
     offsets: Offsets = field(default_factory=Offsets)
@@ -136,17 +139,20 @@ class Stage:
         await asyncio.gather(*(service.start() for service in self.services))
 
     async def _strike(self) -> None:
+        """From the last started to the first; what fails on the way keeps nothing else from ending."""
+        links = [link for several in self.links.values() for link in several]
         for service in self.services:
             service.limit_files(-1)
-        for link in (link for links in self.links.values() for link in links):
+        for link in links:
             link.heal()
-        await asyncio.gather(*(service.stop() for service in self.services))
-        await self.managers.stop()
-        for link in (link for links in self.links.values() for link in links):
-            await link.close()
-        for server in self.nats:
-            await asyncio.to_thread(server.kill)
-        await asyncio.to_thread(self.ledger.stop)
+        async with contextlib.AsyncExitStack() as last_to_first:
+            last_to_first.push_async_callback(asyncio.to_thread, self.ledger.stop)
+            for server in self.nats:
+                last_to_first.push_async_callback(asyncio.to_thread, server.kill)
+            for link in links:
+                last_to_first.push_async_callback(link.close)
+            last_to_first.push_async_callback(self.managers.stop)
+            await asyncio.gather(*(service.stop() for service in self.services))
 
     @asynccontextmanager
     async def judge(self) -> AsyncIterator[Client]:
@@ -155,7 +161,8 @@ class Stage:
         try:
             yield client
         finally:
-            await client.close()
+            with contextlib.suppress(nats.errors.Error, OSError):  # the server may be away as we go
+                await client.close()
 
     def tails(self) -> str:
         """The last lines of each service, for whoever must find out why."""

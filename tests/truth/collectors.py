@@ -15,6 +15,7 @@ from collector.compose import Composer, Identity, Look, Saying, sayings
 from collector.mirror import Changes, KeyChanges
 from shared import models, wire
 from shared.models import DIGEST_MODULUS, AgentRow, KeyEntry, SourceState
+from tests.truth.fulls import Fulls
 from tests.world.config import OLD, Schema
 from tests.world.jitter import BLOCK
 from tests.world.model import World, Write
@@ -25,8 +26,6 @@ NEVER: Final = float("inf")
 _DB_VERSIONS: Final[dict[Schema, int]] = {"4.2": 2, "4.5": 4, "4.14": 7, "5.0": 500}
 AFTER_THE_WORLD: Final = 2
 """Rank of a look among what falls on one instant: after keepalives and all else that writes."""
-_AGAIN: Final = 60.0
-"""Seconds after a full that stood for something until the next, as in real life: what is doubted once is asked twice (rule 6)."""
 _WORTH: Final = 600.0  # seconds
 _AHEAD: Final = 2 * BLOCK + 1  # keepalives within which one is surely lost
 
@@ -122,14 +121,15 @@ class Collector:
         self._entries: dict[int, KeyEntry] = {}
         self._lines: tuple[KeyLine, ...] = ()
         self._composer = Composer(self._identity, 0)
-        self._said_full, self._full_at = False, 0.0
+        self._fulls = Fulls(cadence.full)
 
     # Life -----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """The process starts: a new boot, and a full first. A file's first look is at its next commit."""
         self.boot, self._life, self.running = self.boot + 1, self._life + 1, True
-        self._composer, self._said_full, self._full_at = Composer(self._identity, self.boot), False, 0.0
+        self._composer = Composer(self._identity, self.boot)
+        self._fulls.begin()
         self._digests.clear()
         self._digest, self._entries, self._lines, self._keys_dirty = 0, {}, (), True
         self._alive.clear()
@@ -181,9 +181,9 @@ class Collector:
 
     def _probe(self) -> None:
         self._looking = False
-        if self.source == "file" and not self._said_full:
+        if self.source == "file" and not self._fulls.said_one:
             return
-        self._look(read=self.source == "socket", beat=not self._said_full)
+        self._look(read=self.source == "socket", beat=not self._fulls.said_one)
 
     def _beat(self) -> None:
         self._at(self._next(self._cadence.beat), self._beat)
@@ -208,33 +208,31 @@ class Collector:
     def _look(self, *, read: bool, beat: bool) -> None:
         now, readable = self._world.now, read and self.state == "ok"
         sent = Sent(look=now, as_of=now if self._settled() else self._committed, readable=self.state == "ok")
-        due = now >= self._full_at or not self._said_full or self._line.owes_full or self._line.gap
-        gap, first = self._line.gap and readable, not self._said_full
+        due = self._fulls.is_due(now) or self._line.owes_full or self._line.gap
+        gap, first = self._line.gap and readable, not self._fulls.said_one
         changes = self._read(now, sent, everything=due) if readable else Changes()
         keys = self._read_keys()
-        told = sayings(
-            whole=readable and due, first=first, gap=gap, news=bool(changes or keys), full_due=due, beat_due=beat and self._said_full
-        )
+        told = sayings(whole=readable and due, first=first, gap=gap, news=bool(changes or keys), full_due=due, beat_due=beat and not first)
         if not told:
             return
-        look = self._describe(now, sent, readable=readable)
+        self._fulls.lost(now, len(changes.gone))
+        look = self._describe(now, sent, quiet=readable and (beat or due))
         for saying in told:
             self._say(saying, look, changes, keys, sent)
 
     def _say(self, saying: Saying, look: Look, changes: Changes, keys: KeyChanges, sent: Sent) -> None:
         if saying.kind == "full":
             made = self._composer.full(look, tuple(self._rows.values()), tuple(self._entries.values()), gap=saying.gap)
-            owed = not self._said_full or saying.gap or self._line.owes_full
-            self._said_full, self._full_at = True, self._world.now + (min(_AGAIN, self._cadence.full) if owed else self._cadence.full)
+            self._fulls.said(self._world.now, owed=saying.gap or self._line.owes_full)
         elif saying.kind == "delta":
             made = self._composer.delta(look, changes, keys)
         else:
             made = self._composer.beat(look)
         self._line.say(made, sent, saying)
 
-    def _describe(self, now: float, sent: Sent, *, readable: bool) -> Look:
+    def _describe(self, now: float, sent: Sent, *, quiet: bool) -> Look:
         taken = self._clock(now)
-        silence = self._quiet(taken) if readable else None
+        silence = self._quiet(taken) if quiet else None
         if silence is not None:
             sent.quiet = True
             self._log.quiets.setdefault(self.name, []).append((now, sent))

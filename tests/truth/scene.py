@@ -57,7 +57,9 @@ class Scene:
         return told or any(fact.what == "registered" and fact.at < self.began for fact in self.facts.get(agent, ()))
 
     def is_settled(self, *nodes: str, begin: float, end: float) -> bool:
-        """Whether these nodes could be heard and had the right time, and the relay ticked or heard of something else."""
+        """Whether these nodes could be heard and had the right time, no clock was being set, and the relay ticked or heard of
+        something else."""
         clocks = any(begin <= until + 1300 and since <= end for node in nodes for since, until in self.wrong.get(node, ()))
+        clocks = clocks or any(begin - 120 <= at <= end for spans in self.wrong.values() for span in spans for at in span)
         alone = len(self.hearing.nodes) == 1 and any(since <= end and until >= begin for since, until in self.away)
         return not clocks and not alone and all(self.hearing.is_heard(node, begin, end) for node in nodes)

@@ -94,13 +94,11 @@ class Shown:
     # By kind --------------------------------------------------------------------------------------------------------
 
     def _registrar(self, wanted: Expected) -> Wanted:
-        """The master alone says who is registered; by a row of that name, or by none."""
+        """The master alone says who is registered; by a row of that name while client.keys has it, or by none."""
         versions = self._from(self._terms.master, wanted.agent_id, wanted.at)
         registered = wanted.kind == "registered"
         over = self._next(wanted.agent_id, wanted.at, ("removed",)) if registered else NEVER
-        shown = (
-            v for v in versions if v.look <= over + self._terms.lag and (v.row is not None and v.row.name == wanted.name) == registered
-        )
+        shown = (v for v in versions if v.look < over and (v.row is not None and v.row.name == wanted.name) == registered)
         version = next(shown, None)
         found = (
             Wanted(wanted, "never_shown") if version is None else self._heard(wanted, version, self._terms.dues.registered(version.sent.at))
@@ -151,7 +149,8 @@ class Shown:
         """Nothing is told of an agent before its registration is known."""
         known_at = max(version.sent.at, self._registered.get((wanted.agent_id, wanted.name), 0.0))  # 0: at the baseline
         found = self._heard(wanted, replace(version, sent=Sent(known_at)), max(due, self._terms.dues.registered(known_at)))
-        if found.word == "must" and self._newer_was_known(wanted, version, known_at):
+        removed = self._next(wanted.agent_id, wanted.at, ("removed",))
+        if found.word == "must" and (removed <= known_at or self._newer_was_known(wanted, version, known_at)):
             return Wanted(wanted, "superseded", known_at)
         return found
 

@@ -75,7 +75,7 @@ def _overdue(scene: Scene, silence: _Silence) -> Want | None:
         return None
     patience = max(_PERIODS * scene.learnt[node], 1.5 * max(scene.learnt.values()) + _WORD)
     stamped = _stamped(scene, node)
-    quiet = scene.hearing.known_at(node, last + 1.5 * max(scene.learnt.values()) + _ROUNDING, quiet=True)
+    quiet = scene.hearing.known_at(node, last + stamped + patience + _ROUNDING, quiet=True)
     due = max(quiet, scene.hearing.all_known_at(last + stamped + patience + _ROUNDING)) + _WORD
     about = (last - _ROUNDING, last + stamped + _ROUNDING)
     if silence.until >= due and due < scene.until and _must(scene, silence, due):

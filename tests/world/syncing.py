@@ -95,6 +95,8 @@ def _put_whole(world: World, worker: Node, numbers: Iterable[int]) -> None:
             agent = other.members.get(number)
             if other is not worker and agent is not None and agent.session is not None:
                 agent.session.told = world.now
+                if other.schema in OLD:
+                    world.unclean.add(number)  # its next keepalive puts the whole row right
 
 
 def _put_by_mark(world: World, worker: Node, marks: dict[int, str], touched: list[int]) -> None:
