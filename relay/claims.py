@@ -90,7 +90,7 @@ def contact_seconds(node: Node, table: Table, row: AgentRow) -> int | None:
         return row.last_keepalive
     if row.id in table.quiet:
         return max(table.quiet[row.id], row.last_keepalive)
-    if not node.proved:  # the row may be gone by now, and not be named for that
+    if not node.proved or row.id in table.news:  # the row may be gone by now, or be younger than the list that does not name it
         return row.last_keepalive
     return max(row.last_keepalive, (node.quiet_at - models.quiet_after(node.period)) // 1000)
 

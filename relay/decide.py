@@ -10,13 +10,15 @@ Rules (numbers as in the README's table of rules)
  1. First-hand is a worker's row with a contact (nothing is synced downward); a master's row only where its node_name is
     the master's own; every row with a contact where there is no cluster or no node_name (5.0). The rest is a mirror.
  2. The newest contact owns the agent. Within `sync_jitter` a worker's row beats the master's, which is stamped with the
-    master's clock when it is synced. Older claims never make an event, however fresh their disconnection_time.
+    master's clock when it is synced. Older claims never make an event, however fresh their disconnection_time. A stop on
+    the master's row may be a worker's older word: `relay.races`.
  3. A mirror speaks only for a node that is not fresh, or that has told all up to then and knows less: the master's own
     remoted names itself in a row only with an agent's first keepalive. Code 5 in a mirror is never a claim: it is the
     master's own restart.
  4. status_code is the reason. A reset (5) and Pending wait for a grace and are events only if the agent does not return.
  5. Only the master registers and removes, and a removal needs its client.keys to agree. A worker's row counts only if its
     own client.keys holds the same id and name, and not before the agent was registered.
+ 6. A table that lost most of its agents at once is a broken source: `relay.doubts`.
  7. Order, repeats, gaps: `fleet.order` and `Node.proved`.
  8. The first view of a fleet is a baseline: it makes one batch summary and no event.
  9. What says "nothing came" fires only when every reachable node has told all it saw up to then.
@@ -34,10 +36,7 @@ from . import asides, baseline, claims, events, ghosts, managers, races, registr
 from .claims import Claim, Voices
 from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager
 from .events import Event, Kind, ManagerEvent, Message, Status
-from .fleet import Fleet, Folded, Heard, Input, Node
-
-PERIODS_OF_GRACE: Final = 3
-"""A reset is believed after three missed keepalives, as Kubernetes' node controller believes a node gone after four."""
+from .fleet import MISSED, Fleet, Folded, Heard, Input, Node
 
 STATUSES: Final[dict[models.ConnectionStatus, Status]] = {
     "active": "Active",
@@ -161,7 +160,7 @@ def _held(fleet: Fleet, known: Agent, claim: Claim, kind: HoldKind, now: int) ->
     since = _moment(claim)
     if known.hold is not None and (known.hold.kind, known.hold.since) == (kind, since):
         return known.hold
-    return Hold(kind, since, now + max(fleet.policy.reset_grace, PERIODS_OF_GRACE * claim.node.period))
+    return Hold(kind, since, now + max(fleet.policy.reset_grace, MISSED * claim.node.period))
 
 
 def _moment(claim: Claim) -> int:
@@ -196,7 +195,8 @@ def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
             stamped = claim.row.status == "active" and claim.stamped
             return claim.contact < decided + fleet.policy.sync_jitter or stamped
         # Who said goodbye may be back within the second; who fell silent was last heard of in this very row.
-        return claim.contact < decided - claims.TIE if known.reason == "stopped" else claim.contact <= decided
+        tie = 0 if claim.node.node == known.witness else claims.TIE  # one clock tells what was first
+        return claim.contact < decided - tie if known.reason == "stopped" else claim.contact <= decided
     copied = claim.mirror or known.mirrored or _is_nameless_copy(fleet, known)
     return claim.contact < decided - (fleet.policy.sync_jitter if copied else claims.TIE)
 

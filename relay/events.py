@@ -11,8 +11,7 @@ Rules
    stream deduplicates across subjects.
  * A batch holds the events of one input, at most BATCH_EVENTS of them, so that it stays below NATS's payload limit.
 
-To add a kind: add it to `Kind`, `Reason` and `TOKENS`, and make it in a room of its own as `relay.silence` does, which
-`relay.decide` asks; README's table is checked by a test.
+To add a kind: see the end of docs/events.md.
 """
 
 import hashlib
@@ -209,15 +208,15 @@ def manager_message(prefix: str, cluster: str, event: ManagerEvent) -> Message:
 
 def batches(prefix: str, cluster: str, node: str, position: int, now: int, happened: Sequence[Event], summary: Summary) -> list[Message]:
     """The batch messages of one input, made from its RAW `position` and stream time `now` (Unix ms), so that they are the
-    same each time the input is decided. A fleet's baseline makes one without events."""
+    same each time the input is decided, and others where RAW was made anew. A fleet's baseline makes one without events."""
     chunks = [happened[i : i + BATCH_EVENTS] for i in range(0, len(happened), BATCH_EVENTS)] or [[]]
     return [
         Message(
             subjects.agent_events(prefix),
-            f"batch_{position}_{number}",
-            canonical(_batch_body(f"batch_{position}_{number}", node, now, chunk, summary)),
+            f"batch_{position}_{now}_{number}",
+            canonical(_batch_body(f"batch_{position}_{now}_{number}", node, now, chunk, summary)),
             {
-                **_cloudevent(cluster, node, f"batch_{position}_{number}", "agents.batch", utc(now // 1000)),
+                **_cloudevent(cluster, node, f"batch_{position}_{now}_{number}", "agents.batch", utc(now // 1000)),
                 H_KIND: "batch",
                 H_CLUSTER: percent(cluster),
                 H_SCHEMA: SCHEMA_VERSION,

@@ -120,11 +120,12 @@ class Table:
     keys: dict[int, KeyEntry] = field(default_factory=dict)
     quiet: dict[int, int] = field(default_factory=dict)
     digest: int = 0
+    news: set[int] = field(default_factory=set)  # whose row changed after `quiet` was taken: it says nothing of them
     silences: list[tuple[int, int]] = field(default_factory=list)  # (last_keepalive, id) of `quiet`, in order
 
-    def listen(self, quiet: dict[int, int]) -> None:
-        """Take over who is quiet."""
-        self.quiet = quiet
+    def listen(self, quiet: dict[int, int], news: Iterable[int] = ()) -> None:
+        """Take over who is quiet; `news`: whose row changed since."""
+        self.quiet, self.news = quiet, set(news)
         self.silences = sorted((moment, number) for number, moment in quiet.items())
 
     def silent(self, after: int, through: int) -> list[int]:
@@ -303,7 +304,9 @@ def tells_absence(node: Node) -> bool:
 
 def absorb(table: Table, snapshot: wire.Snapshot) -> set[int]:
     """Bring a table to what the snapshot says; the ids whose row, key or silence changed."""
-    touched = _absorb_rows(table, snapshot) | _absorb_keys(table, snapshot)
+    changed = _absorb_rows(table, snapshot)
+    table.news |= changed
+    touched = changed | _absorb_keys(table, snapshot)
     if snapshot.quiet is not None:
         quiet = dict(snapshot.quiet)
         touched |= {number for number, _ in table.quiet.items() ^ quiet.items()}

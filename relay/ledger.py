@@ -19,7 +19,7 @@ Not here: which database it is (`relay.database`), what a row looks like (`relay
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from sqlalchemy import Case, ColumnElement, Connection, Insert, Table, Update, bindparam, case, delete, func, insert, select, update
@@ -43,6 +43,7 @@ CROWDED: Final = 2_000
 """Snapshots of a node after which its table is written whole. With 25 deltas a second and a full a minute it never comes to
 that; what drains from a spool may be hours without a full."""
 
+NO_QUIET: Final[stored.Quiet] = ({}, frozenset())
 PAGE: Final = 1_000  # agents read at once
 PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
 
@@ -69,7 +70,7 @@ class _Seen:
 
     number: int
     node: Node
-    quiet: Mapping[int, int] = field(default_factory=dict)
+    quiet: stored.Quiet = NO_QUIET
     snapshots: int = 0
 
 
@@ -306,11 +307,12 @@ class Ledger:
             seen.node = node
         execute(connection, self._upsert_nodes, (stored.node_row(self._seen[node.node].number, node) for node in changed))
         if kept is not None:
-            self._record_quiet(connection, self._seen[kept.node], view.tables[kept.node].quiet)
+            self._record_quiet(connection, self._seen[kept.node], view.tables[kept.node])
             self._record_snapshot(connection, self._seen[kept.node], view.tables[kept.node], kept)
 
-    def _record_quiet(self, connection: Connection, seen: _Seen, quiet: Mapping[int, int]) -> None:
-        if seen.quiet is not quiet and seen.quiet != quiet:
+    def _record_quiet(self, connection: Connection, seen: _Seen, table: fleet.Table) -> None:
+        quiet = (table.quiet, frozenset(table.news))
+        if seen.quiet != quiet:
             execute(connection, self._upsert_quiet, [(seen.number, stored.quiet_bytes(quiet))])
         seen.quiet = quiet
 
@@ -368,7 +370,7 @@ def _seen(connection: Connection) -> dict[str, _Seen]:
     counted = select(SNAPSHOTS.c.node_number, func.count()).group_by(SNAPSHOTS.c.node_number)
     snapshots: dict[int, int] = dict(connection.execute(counted).all())
     found = connection.execute(select(NODES.c.number, NODES.c.facts).order_by(NODES.c.number))
-    seen = (_Seen(number, stored.node_of(facts), quiet.get(number, {}), snapshots.get(number, 0)) for number, facts in found)
+    seen = (_Seen(number, stored.node_of(facts), quiet.get(number, NO_QUIET), snapshots.get(number, 0)) for number, facts in found)
     return {one.node.node: one for one in seen}
 
 
@@ -378,7 +380,8 @@ def _table(connection: Connection, seen: _Seen) -> fleet.Table:
     payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
     for (payload,) in connection.execute(payloads):
         fleet.absorb(table, wire.decode(bytes(payload)))
-    table.listen(dict(seen.quiet))
+    quiet, news = seen.quiet
+    table.listen(dict(quiet), news)
     return table
 
 

@@ -57,7 +57,7 @@ QUIET: Final = Table(  # apart from `nodes`, whose rows are written with every m
     "quiet",
     METADATA,
     Column("node_number", _BIG, primary_key=True, autoincrement=False),
-    Column("quiet", LargeBinary, nullable=False),  # fleet.Table.quiet as a msgpack map
+    Column("quiet", LargeBinary, nullable=False),  # stored.Quiet as msgpack
 )
 
 SNAPSHOTS: Final = Table(  # folded in the order of their positions they give a node's rows and keys

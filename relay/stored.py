@@ -34,6 +34,9 @@ _FACTS: Final = tuple(field.name for field in fields(Node))
 _facts: Final = attrgetter(*_FACTS)
 
 Row = tuple[Any, ...]
+Quiet = tuple[Mapping[int, int], frozenset[int]]
+"""`quiet` and `news` of a fleet.Table."""
+
 _Text = TypeVar("_Text", str, str | None)
 
 
@@ -205,16 +208,16 @@ def node_of(facts: str) -> Node:
     return Node(**{**told, "clock": NodeClock(**told["clock"])})
 
 
-def quiet_bytes(quiet: Mapping[int, int]) -> bytes:
-    """A node's quiet list."""
-    packed: bytes = msgpack.packb(dict(quiet))
+def quiet_bytes(quiet: Quiet) -> bytes:
+    """A node's quiet list, and whose row changed since."""
+    packed: bytes = msgpack.packb((dict(quiet[0]), sorted(quiet[1])))
     return packed
 
 
-def quiet_of(packed: bytes) -> dict[int, int]:
-    """The quiet list that `quiet_bytes` wrote. Raises ValueError for what it did not write."""
-    quiet: dict[int, int] = msgpack.unpackb(packed, strict_map_key=False)
-    return quiet
+def quiet_of(packed: bytes) -> Quiet:
+    """What `quiet_bytes` wrote. Raises ValueError, TypeError for what it did not write."""
+    quiet, news = msgpack.unpackb(packed, strict_map_key=False)
+    return dict(quiet), frozenset(news)
 
 
 def fits(table: Table) -> bool:

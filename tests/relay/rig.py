@@ -281,3 +281,12 @@ class NodeVoice:
 
     def snapshot(self, kind: wire.Kind, **changes: object) -> wire.Snapshot:
         return self.speaker.snapshot(kind, CLOCK.now_ms() // 1000, **changes)
+
+
+async def page(port: int, path: str) -> str:
+    """What a page answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    return answer

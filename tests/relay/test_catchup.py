@@ -130,8 +130,6 @@ async def test_what_was_told_is_not_told_again_and_the_next_event_follows_it(rig
         if raw == "RAW made anew":
             await client.jetstream().delete_stream("WAZUH_RAW")
             await rig.provision()
-            for _ in range(20):  # other positions than before: a batch's id is made of one
-                await rig.say(client, again.worker.snapshot("beat"))
         await again.enter_again(cast)
         await again.master.changed(on_master(2, "disconnected", again.now - LONG_AGO, code=3, dt=again.now + 1))
         async with running(rig):

@@ -128,7 +128,7 @@ def test_a_batch_is_cut_before_it_is_too_large() -> None:
     many = [replace(EVENT, agent_id=n) for n in range(events.BATCH_EVENTS + 1)]
     one, two = events.batches("wazuh", "wazuh", "node01", 77, 1748428500123, many, Summary(600, 1, 2, len(many)))
     assert one.subject == "wazuh.security.agent_events"
-    assert (one.message_id, two.message_id) == ("batch_77_0", "batch_77_1")
+    assert (one.message_id, two.message_id) == ("batch_77_1748428500123_0", "batch_77_1748428500123_1")
     first, second = json.loads(one.body), json.loads(two.body)
     assert set(first) == {"batch_id", "manager_node", "timestamp", "events", "summary"}
     assert [len(b["events"]) for b in (first, second)] == [events.BATCH_EVENTS, 1]

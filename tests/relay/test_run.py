@@ -16,7 +16,7 @@ from relay.decided import Decision
 from relay.fleet import Fleet, Folded, Heard, Input
 from shared import sealing, wire
 from tests.nats_server import NatsServer
-from tests.relay.rig import NodeVoice, Rig, changes, ended, running, signed, spawn, whole
+from tests.relay.rig import NodeVoice, Rig, changes, ended, page, running, signed, spawn, whole
 
 
 @pytest.fixture
@@ -180,8 +180,6 @@ async def test_a_lost_ledger_and_a_raw_that_begins_anew_publish_only_what_change
         await rig.provision()
         again = NodeVoice(rig, client, boot=2)
         again.speaker.rows, again.speaker.keys = voice.speaker.rows, voice.speaker.keys
-        for _ in range(20):  # other positions than before: a batch's id is made of one
-            await rig.say(client, again.snapshot("beat"))
         async with running(rig):
             await rig.say(client, again.snapshot("full"))
             again.moment = voice.moment
@@ -394,12 +392,3 @@ async def test_readiness_and_metrics_tell_how_it_is(rig: Rig) -> None:
         await ended(relay, signal.SIGTERM)
     assert 'wazuh_jetstream_relay_events_total{kind="disconnected",reason="stopped"} 1.0' in metrics
     assert "wazuh_jetstream_relay_latency_seconds_count" in metrics
-
-
-async def page(port: int, path: str) -> str:
-    """What a page answers."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    answer = (await reader.read()).decode()
-    writer.close()
-    return answer

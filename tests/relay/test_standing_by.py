@@ -14,9 +14,8 @@ import pytest
 from relay.lease import Superseded
 from shared import jetstream, jsapi
 from tests.nats_server import NatsServer
-from tests.relay.rig import DEADLINE_S, NodeVoice, Rig, changes, spawn, whole
+from tests.relay.rig import DEADLINE_S, NodeVoice, Rig, changes, page, spawn, whole
 from tests.relay.test_publish import bench, message
-from tests.relay.test_run import page
 
 
 @pytest.fixture

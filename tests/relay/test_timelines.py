@@ -194,3 +194,40 @@ def test_a_5_0_masters_stamped_copy_does_not_make_the_workers_sweep_old() -> Non
     for now in range(T0 + 955, T0 + 1100, 5):
         lab.beats(now, {"node01": {1: T0 + 9}})
     assert kinds(lab) == [(1, "disconnected", "silent")]
+
+
+def test_a_list_from_before_a_row_does_not_vouch_for_it() -> None:
+    """wazuh-db was killed and the row is back as of its last commit: the last list could not name one that was disconnected."""
+    lab = Lab()
+    lab.node("solo")
+    lab.full("solo", [row(1, "active", T0 - 5)], T0)
+    for now in range(T0 + 20, T0 + 200, 10):
+        lab.beats(now, {"solo": {1: T0 - 5}})
+    lab.delta("solo", row(1, "disconnected", T0 - 5, code=4, dt=T0 + 200), now=T0 + 200)
+    lab.beats(T0 + 205)
+    lab.delta("solo", row(1, "active", T0 - 5), now=T0 + 206)
+    lab.beats(T0 + 210, {"solo": {1: T0 - 5}})
+    assert kinds(lab) == [(1, "disconnected", "silent")]
+
+
+def test_a_row_that_is_back_as_of_a_second_before_the_stop_is_no_return() -> None:
+    """wazuh-db was killed before it committed the stop."""
+    lab = Lab()
+    lab.node("solo")
+    lab.full("solo", [row(1, "active", T0 + 9)], T0 + 9)
+    lab.delta("solo", row(1, "disconnected", T0 + 9, code=3, dt=T0 + 10), now=T0 + 10)
+    lab.delta("solo", row(1, "active", T0 + 9), now=T0 + 12)
+    assert kinds(lab) == [(1, "disconnected", "stopped")]
+
+
+def test_a_row_that_went_back_stands_once_the_agent_had_its_grace_to_show_itself() -> None:
+    """SQLite rolled the open transaction back (a full disk): up to a minute of statuses is gone, and it was never so."""
+    lab = Lab()
+    lab.node("solo")
+    lab.full("solo", [row(1, "disconnected", T0 - 50, code=3, dt=T0 - 40)], T0)
+    lab.delta("solo", row(1, "active", T0 + 10), now=T0 + 10)
+    lab.delta("solo", row(1, "disconnected", T0 - 50, code=3, dt=T0 - 40), now=T0 + 20)
+    assert kinds(lab) == [(1, "connected", "returned")]
+    for now in range(T0 + 25, T0 + 100, 5):
+        lab.beats(now)
+    assert kinds(lab) == [(1, "connected", "returned"), (1, "disconnected", "stopped")]

@@ -19,6 +19,7 @@ from shared import models
 from tests.soak.raw import Log, Span, Version
 from tests.truth.shown import Wanted
 from tests.world.config import Fact
+from tests.world.facts import Facts
 from tests.world.model import World
 from tests.world.oracle import Expected
 
@@ -46,10 +47,7 @@ class Shown:
 
     def __init__(self, log: Log, history: Sequence[Fact], terms: Terms) -> None:
         self._log, self._terms = log, terms
-        self._facts: dict[int, list[Fact]] = {}
-        for fact in history:
-            self._facts.setdefault(fact.agent, []).append(fact)
-        self._times = {number: [fact.at for fact in facts] for number, facts in self._facts.items()}
+        self._facts = Facts(history)
         self._nodes = sorted({node for node, _ in log.rows})
         self.excused: list[Wanted] = []
         self._registered: dict[tuple[int, str], float] = {}  # when the stream knew of a registration
@@ -71,7 +69,7 @@ class Shown:
         """By when what need not be told can be: until all that could be heard of it was, and the grace is over."""
         since = wanted.at
         if wanted.kind in ("disconnected", "pending"):
-            since = max(since, self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered")))
+            since = max(since, self._facts.next(wanted.agent_id, wanted.at, ("connected", "removed", "registered")))
         over = since + self._terms.grace
         spans = [span for node in (wanted.node, self._terms.master) for span in self._terms.deaf.get(node, ())]
         later = [end + self._terms.grace for begin, end in spans if begin <= over and end >= wanted.at]
@@ -83,7 +81,7 @@ class Shown:
         """The master alone says who is registered; by a row of that name, or by none."""
         versions = self._from(self._terms.master, wanted.agent_id, wanted.at)
         registered = wanted.kind == "registered"
-        over = self._next(wanted.agent_id, wanted.at, ("removed",)) if registered else NEVER
+        over = self._facts.next(wanted.agent_id, wanted.at, ("removed",)) if registered else NEVER
         shown = (
             v for v in versions if v.look <= over + self._terms.lag and (v.row is not None and v.row.name == wanted.name) == registered
         )
@@ -96,9 +94,9 @@ class Shown:
         return found
 
     def _connected(self, wanted: Expected) -> Wanted:
-        end = self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
+        end = self._facts.next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
         found = next((v for v in self._from(wanted.node, wanted.agent_id, wanted.at) if v.look < end and _is(v, "active")), None)
-        left = self._next(wanted.agent_id, wanted.at, _ENDS)
+        left = self._facts.next(wanted.agent_id, wanted.at, _ENDS)
         if self._raced(wanted, min(end, left)):
             return Wanted(wanted, "may")
         if found is None:  # the row said so before: that it is kept alive shows where it is no longer named as quiet
@@ -108,7 +106,7 @@ class Shown:
         return self._weighed(wanted, found)
 
     def _disconnected(self, wanted: Expected) -> Wanted:
-        end = self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
+        end = self._facts.next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
         versions = self._from(wanted.node, wanted.agent_id, wanted.at - 1)
         found = next((v for v in versions if v.look < end and _is(v, "disconnected")), None)
         if found is None:
@@ -122,7 +120,7 @@ class Shown:
         if found.row is None or found.row.code not in (models.CODE_RESET, None):  # before 4.6 any may be a reset
             return self._weighed(wanted, found)
         over = self._reset_is_over(wanted, found)
-        if self._next(wanted.agent_id, found.look, ("started", "removed")) <= over or over >= self._terms.until:
+        if self._facts.next(wanted.agent_id, found.look, ("started", "removed")) <= over or over >= self._terms.until:
             return Wanted(wanted, "may")
         return replace(self._weighed(wanted, found), due=over)
 
@@ -173,7 +171,7 @@ class Shown:
         return any(
             (fact.node != wanted.node and fact.what in ("started", "connected", "stopped"))
             or (fact.what == "moved" and fact.node == wanted.node)
-            for fact in self._between(wanted.agent_id, since, wanted.at)
+            for fact in self._facts.between(wanted.agent_id, since, wanted.at)
         )
 
     def _reset_is_over(self, wanted: Expected, version: Version) -> float:
@@ -210,15 +208,6 @@ class Shown:
             other.look for other in self._from(node, number, version.look) if other is not version and not _is(other, "disconnected")
         ]
         return following[0] if following else NEVER
-
-    def _between(self, number: int, begin: float, end: float) -> Sequence[Fact]:
-        times = self._times.get(number, [])
-        return self._facts.get(number, [])[bisect_left(times, begin) : bisect_left(times, end)]
-
-    def _next(self, number: int, at: float, what: Sequence[str]) -> float:
-        facts = self._facts.get(number, [])
-        place = bisect_right(self._times.get(number, []), at)
-        return next((fact.at for fact in facts[place:] if fact.what in what), NEVER)
 
 
 def _is(version: Version, status: str) -> bool:

@@ -20,6 +20,7 @@ from tests.truth.collectors import NEVER, Log, Sent, Version
 from tests.truth.contacts import Stay
 from tests.truth.dues import JITTER, Dues
 from tests.world.config import Fact
+from tests.world.facts import Facts
 from tests.world.model import World
 from tests.world.oracle import Expected
 
@@ -59,10 +60,7 @@ class Shown:
 
     def __init__(self, log: Log, history: Sequence[Fact], terms: Terms) -> None:
         self._log, self._terms = log, terms
-        self._facts: dict[int, list[Fact]] = {}
-        for fact in history:
-            self._facts.setdefault(fact.agent, []).append(fact)
-        self._times = {number: [fact.at for fact in facts] for number, facts in self._facts.items()}
+        self._facts = Facts(history)
         self._nodes = sorted({node for node, _ in log.rows})
         self.excused: list[Wanted] = []
         self._registered: dict[tuple[int, str], float] = {}  # when the stream knew of a registration
@@ -84,7 +82,7 @@ class Shown:
         """By when what need not be told can be: until all that could be heard of it was, and the grace is over."""
         since = wanted.at
         if wanted.kind in ("disconnected", "pending"):
-            since = max(since, self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered")))
+            since = max(since, self._facts.next(wanted.agent_id, wanted.at, ("connected", "removed", "registered")))
         due = since + self._terms.grace + self._terms.lag
         for begin, end in sorted(span for spans in self._terms.deaf.values() for span in spans):
             if begin <= due and end >= wanted.at:
@@ -97,7 +95,7 @@ class Shown:
         """The master alone says who is registered; by a row of that name while client.keys has it, or by none."""
         versions = self._from(self._terms.master, wanted.agent_id, wanted.at)
         registered = wanted.kind == "registered"
-        over = self._next(wanted.agent_id, wanted.at, ("removed",)) if registered else NEVER
+        over = self._facts.next(wanted.agent_id, wanted.at, ("removed",)) if registered else NEVER
         shown = (v for v in versions if v.look < over and (v.row is not None and v.row.name == wanted.name) == registered)
         version = next(shown, None)
         found = (
@@ -108,9 +106,9 @@ class Shown:
         return found
 
     def _connected(self, wanted: Expected) -> Wanted:
-        end = self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
+        end = self._facts.next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
         found = next((v for v in self._from(wanted.node, wanted.agent_id, wanted.at) if v.look < end and _is(v, "active")), None)
-        left = self._next(wanted.agent_id, wanted.at, _ENDS)
+        left = self._facts.next(wanted.agent_id, wanted.at, _ENDS)
         if self._raced(wanted, min(end, left)):
             return Wanted(wanted, "may")
         if found is None:  # the row said so before: that it is kept alive shows where it is no longer named as quiet
@@ -120,7 +118,7 @@ class Shown:
         return self._weighed(wanted, found, self._terms.dues.connected(wanted.node, found.sent.at))
 
     def _disconnected(self, wanted: Expected) -> Wanted:
-        end = self._next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
+        end = self._facts.next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
         versions = self._from(wanted.node, wanted.agent_id, wanted.at - 1)
         found = next((v for v in versions if v.look < end and _is(v, "disconnected")), None)
         if found is None:
@@ -134,7 +132,7 @@ class Shown:
         if found.row is None or found.row.code not in (models.CODE_RESET, None):  # before 4.6 any may be a reset
             return self._weighed(wanted, found, self._terms.dues.gone(found.look, found.sent.at))
         over = self._terms.dues.reset(wanted.node, found.sent.at)
-        if self._next(wanted.agent_id, found.look, ("started", "removed")) <= over or over >= self._terms.until:
+        if self._facts.next(wanted.agent_id, found.look, ("started", "removed")) <= over or over >= self._terms.until:
             return Wanted(wanted, "may")
         return self._weighed(wanted, found, over)
 
@@ -149,7 +147,7 @@ class Shown:
         """Nothing is told of an agent before its registration is known."""
         known_at = max(version.sent.at, self._registered.get((wanted.agent_id, wanted.name), 0.0))  # 0: at the baseline
         found = self._heard(wanted, replace(version, sent=Sent(known_at)), max(due, self._terms.dues.registered(known_at)))
-        removed = self._next(wanted.agent_id, wanted.at, ("removed",))
+        removed = self._facts.next(wanted.agent_id, wanted.at, ("removed",))
         if found.word == "must" and (removed <= known_at or self._newer_was_known(wanted, version, known_at)):
             return Wanted(wanted, "superseded", known_at)
         return found
@@ -181,7 +179,7 @@ class Shown:
         since = wanted.at - JITTER
         recent = [
             fact.at
-            for fact in self._between(wanted.agent_id, since, wanted.at)
+            for fact in self._facts.between(wanted.agent_id, since, wanted.at)
             if (fact.node != wanted.node and fact.what in ("started", "connected", "stopped"))
             or (fact.what == "moved" and fact.node == wanted.node)
         ]
@@ -189,13 +187,13 @@ class Shown:
 
     def _was_elsewhere(self, wanted: Expected) -> bool:
         """Whether it was back before another manager, that it had left just before, could tell that it is not there."""
-        back = self._next(wanted.agent_id, wanted.at, ("started", "removed"))
-        left = (fact.value for fact in self._between(wanted.agent_id, wanted.at - _HOUR, wanted.at) if fact.what in ("moved", "lost"))
+        back = self._facts.next(wanted.agent_id, wanted.at, ("started", "removed"))
+        left = (fact.value for fact in self._facts.between(wanted.agent_id, wanted.at - _HOUR, wanted.at) if fact.what in ("moved", "lost"))
         return any(back <= self._terms.dues.quiet_is_known(contact) for contact in left)
 
     def served_after_removal(self, stays: Iterable[Stay]) -> Iterator[Wanted]:
         """A worker that did not know yet let an agent in after its removal; until the master's table tells, it has come."""
-        removed = {(fact.agent, fact.name): fact.at for facts in self._facts.values() for fact in facts if fact.what == "removed"}
+        removed = {(fact.agent, fact.name): fact.at for fact in self._facts if fact.what == "removed"}
         for stay in stays:
             at = removed.get(stay.agent, NEVER)
             if at < stay.first < stay.end:
@@ -227,15 +225,6 @@ class Shown:
             other.look for other in self._from(node, number, version.look) if other is not version and not _is(other, "disconnected")
         ]
         return following[0] if following else NEVER
-
-    def _between(self, number: int, begin: float, end: float) -> Sequence[Fact]:
-        times = self._times.get(number, [])
-        return self._facts.get(number, [])[bisect_left(times, begin) : bisect_left(times, end)]
-
-    def _next(self, number: int, at: float, what: Sequence[str]) -> float:
-        facts = self._facts.get(number, [])
-        place = bisect_right(self._times.get(number, []), at)
-        return next((fact.at for fact in facts[place:] if fact.what in what), NEVER)
 
 
 def _is(version: Version, status: str) -> bool:
