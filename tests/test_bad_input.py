@@ -31,7 +31,7 @@ from tests.collector.wdb_server import Behaviour, WdbServer, frame
 from tests.manager.home import write_keys
 from tests.nats_server import NatsServer
 from tests.relay.rig import NodeVoice, Rig, changes, ended, page, spawn
-from tests.relay.test_run import hostile, page
+from tests.relay.test_run import hostile
 
 TIMEOUT: Final = "1s"  # for a silent socket; long enough for one that answers on a busy machine
 SECRET: Final = "5ec2e7" * 10
