@@ -6,6 +6,7 @@ Rules
  * Where everything of a SET_WINDOW came later than that by SET_STEP, the clock was set back: nothing is on its way for so
    long, and everything. A clock that was set forward shows at once.
  * What was recorded before a clock was set keeps the offset of then: such a record is older than the clock's new beginning.
+   So it is for the last SETTINGS times that it was set: a row may be days old.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Final
 
 OFFSET_WINDOW: Final = 600_000  # long enough to meet a quick delivery, short enough to follow a drift
 SET_WINDOW: Final = 30_000
+SETTINGS: Final = 8
 SET_STEP: Final = 10_000
 """A publish gives up after 5 s; more than that is no delay."""
 
@@ -26,12 +28,21 @@ class NodeClock:
     since: int  # when that window began
     newest: int  # the least of the newest SET_WINDOW
     newest_since: int
-    set_at: int = 0  # by the node's clock: where its newest setting begins; 0 never
-    offset_before: int = 0  # for what was recorded before that
+    settings: tuple[tuple[int, int], ...] = ()  # (where it begins, by the node's clock; the offset before), the newest first
+
+    @property
+    def set_at(self) -> int:
+        """Where its newest setting begins, by the node's clock; 0: it was never set."""
+        return self.settings[0][0] if self.settings else 0
 
     def stream_time(self, recorded: int) -> int:
         """The stream time of a moment that the node recorded."""
-        return recorded + (self.offset_before if recorded < self.set_at else self.offset)
+        offset = self.offset
+        for begins_at, before in self.settings:
+            if recorded >= begins_at:
+                break
+            offset = before
+        return recorded + offset
 
 
 def first(seen: int, now: int) -> NodeClock:
@@ -52,7 +63,7 @@ def heard(known: NodeClock, seen: int, now: int) -> NodeClock:
 
 
 def _set(known: NodeClock, offset: int, now: int, *, begun: int) -> NodeClock:
-    return NodeClock(offset, offset, now, offset, now, set_at=begun - offset, offset_before=known.offset)
+    return NodeClock(offset, offset, now, offset, now, ((begun - offset, known.offset), *known.settings[: SETTINGS - 1]))
 
 
 def _slid(known: NodeClock, seen: int, now: int) -> NodeClock:

@@ -68,6 +68,7 @@ class Judged:
     agent: Agent | None
     events: tuple[Event, ...]
     superseded: bool = False
+    older: bool = False  # what its owner says is older than what was decided
     ghost: Ghost | None = None
 
 
@@ -96,19 +97,21 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
     voices = claims.voices(fleet, known.id, (known.name, known.date_add))
     claim = claims.owner(voices.claims, fleet.policy.sync_jitter)
     judged = _hear(fleet, known, claim, voices, now, made, late=late)
-    agent, more = asides.judge(fleet, judged.agent or known, claim, voices.heard, now, late=late)
+    agent, more = asides.judge(fleet, judged.agent or known, None if judged.older else claim, voices.heard, now, late=late)
     judged = replace(judged, agent=agent, events=(*judged.events, *more))
     if agent.hold is not None:
         return judged
-    again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, agent, claim, voices.claims))), default=None)
+    again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, judged, agent, claim, voices.claims))), default=None)
     if again_at is None:
         return judged
     return replace(judged, agent=replace(agent, hold=Hold("again", agent.since, again_at)))
 
 
-def _proves_life_at(fleet: Fleet, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
+def _proves_life_at(fleet: Fleet, judged: Judged, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
+    if judged.older and claim is not None and claim.alive:
+        return claims.proves_life_at(found, claims.decided_contact(fleet, agent) or 0, fleet.policy.sync_jitter)
     if agent.status != "Disconnected" and (claim is None or claim.alive):
-        return None
+        return claim.advances_at if claim is not None and claim.stamp and agent.overdue is not None else None
     gone = claim.contact if claim is not None and not claim.alive else 0
     return claims.proves_life_at(found, max(gone, claims.decided_contact(fleet, agent) or 0), fleet.policy.sync_jitter)
 
@@ -134,7 +137,7 @@ def _follow(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim], no
     if status == known.status:
         return Judged(known.id, _kept(fleet, known, claim), tuple(made))
     if status == "Disconnected" and claims.lives_elsewhere(found, claim):
-        return Judged(known.id, replace(known, hold=None), tuple(made))
+        return Judged(known.id, _unheld(known), tuple(made))
     waits = hold_of(claim)
     if waits is not None:
         hold = _held(fleet, known, claim, waits, now)
@@ -185,6 +188,8 @@ def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
     decided = claims.decided_contact(fleet, known)
     if decided is None:
         return False
+    if _is_repeated(known, claim):
+        return True
     if claim.alive and known.status == "Disconnected":
         if known.mirrored and known.reason == "stopped" and claim.node.node == known.manager_node:
             return claim.seconds <= (known.contact or 0)  # a stop is copied as it was, by this very node's clock
@@ -192,13 +197,29 @@ def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
             apart = abs(claim.node.offset - fleet.nodes[known.witness].offset)
             return claim.contact < decided + fleet.policy.sync_jitter + apart
         if claim.mirror:
-            stamped = claim.row.status == "active" and claim.stamped
-            return claim.contact < decided + fleet.policy.sync_jitter or stamped
+            return claim.contact < decided + fleet.policy.sync_jitter or claim.stamp
         # Who said goodbye may be back within the second; who fell silent was last heard of in this very row.
         tie = 0 if claim.node.node == known.witness else claims.TIE  # one clock tells what was first
         return claim.contact < decided - tie if known.reason == "stopped" else claim.contact <= decided
+    if _may_be_before(fleet, known, claim):
+        return claim.contact < decided + fleet.policy.sync_jitter
     copied = claim.mirror or known.mirrored or _is_nameless_copy(fleet, known)
     return claim.contact < decided - (fleet.policy.sync_jitter if copied else claims.TIE)
+
+
+def _is_repeated(known: Agent, claim: Claim) -> bool:
+    """Whether this very disconnection was decided on, and the agent came back: a copy told of it first, or an old row is told late."""
+    gone = claim.row.status == "disconnected" and claim.row.disconnection_time != 0
+    return gone and known.status != "Disconnected" and claim.row.disconnection_time == known.went_at
+
+
+def _may_be_before(fleet: Fleet, known: Agent, claim: Claim) -> bool:
+    """Whether a copy has told of the agent elsewhere, and this claim of its end, or of old days, may be from before it went there:
+    between a copy's stamp and another node's clock nobody can say what was first."""
+    if not known.mirrored or claim.mirror or (claim.alive and claim.node.fresh):
+        return False
+    row = fleet.tables[known.witness].rows.get(known.id) if known.witness in fleet.tables else None
+    return row is not None and row.node_name != claim.node.node_name
 
 
 def _is_nameless_copy(fleet: Fleet, known: Agent) -> bool:
@@ -217,10 +238,10 @@ def _regressed(fleet: Fleet, known: Agent, claim: Claim, voices: Voices, now: in
     still_there = any(other.node.node == known.witness and other is not claim for other in voices.claims)
     older = status == known.status or claim.mirror or claim.alive or voices.again_at is not None
     if older or still_there or not overwritten or not _may_stand(fleet, known, claim):
-        return Judged(known.id, replace(known, hold=None), tuple(made), superseded=status != known.status)
+        return Judged(known.id, _unheld(known), tuple(made), superseded=status != known.status, older=True)
     hold = _held(fleet, known, claim, "regressed", now)
     if not _ripe(fleet, hold, claim, now):
-        return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made))
+        return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made), older=True)
     return _changed(fleet, known, claim, made, late=late)
 
 
@@ -236,7 +257,7 @@ def _may_stand(fleet: Fleet, known: Agent, claim: Claim) -> bool:
 def _without_claim(known: Agent) -> Agent:
     """Nobody was ever in contact with it: NeverConnected. Where somebody was, no row at all proves nothing."""
     if known.status != "Unknown":
-        return replace(known, hold=None)
+        return _unheld(known)
     return replace(known, status="NeverConnected", reason="registered", since=known.date_add)
 
 
@@ -273,13 +294,22 @@ def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], ghost: Ghost | None,
 def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The baseline's status: what the claim says, without an event."""
     status, reason = STATUSES[claim.row.status], telling.reason_of(claim, known)
-    kept = replace(_kept(fleet, known, claim), manager_node=claims.reports_to(fleet, claim))
-    return replace(kept, status=status, reason=reason, since=_moment(claim))
+    kept = _kept(fleet, known, claim)
+    return replace(
+        kept,
+        status=status,
+        reason=reason,
+        since=_moment(claim),
+        manager_node=claims.reports_to(fleet, claim),
+        went_at=_went_at(known, claim),
+    )
 
 
 def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The same status, on the newest claim's facts. Who lives on another manager than before may have moved (`relay.moves`)."""
     stays = claim.alive and known.status in ("Active", "Pending")
+    if stays and claim.stamp and known.contact is not None:
+        return _unheld(known)
     return replace(
         known,
         ip=telling.address(claim.row.ip) or known.ip,
@@ -293,7 +323,10 @@ def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
 
 
 def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, late: bool) -> Judged:
-    kept = replace(_kept(fleet, known, claim), manager_node=claims.reports_to(fleet, claim), moving=None, overdue=None)
+    kept = replace(
+        _kept(fleet, known, claim),
+        manager_node=claims.reports_to(fleet, claim), moving=None, overdue=None, went_at=_went_at(known, claim),
+    )  # fmt: skip
     status, row = STATUSES[claim.row.status], claim.row
     kind: Kind = "connected" if status == "Active" else "pending" if status == "Pending" else "disconnected"
     event = telling.event(
@@ -301,6 +334,14 @@ def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, lat
     )
     agent = replace(kept, status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
     return Judged(known.id, agent, (*made, event))
+
+
+def _went_at(known: Agent, claim: Claim) -> int | None:
+    return claim.row.disconnection_time if claim.row.status == "disconnected" else known.went_at
+
+
+def _unheld(known: Agent) -> Agent:
+    return known if known.hold is None else replace(known, hold=None)
 
 
 def _last_keepalive(claim: Claim) -> int | None:

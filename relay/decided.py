@@ -51,7 +51,9 @@ class Agent:
     mirrored: bool = False  # the witness's row was a copy
     moving: Move | None = None
     overdue: int | None = None  # Unix s: the last keepalive before the silence that was told
-    refused: bool = False  # told that its manager refuses its version
+    refused: bool = False  # its manager refuses its version now
+    refused_at: int | None = None  # Unix ms by the stream's clock: up to when that was known when it was last told
+    went_at: int | None = None  # Unix s by Wazuh's record: its last disconnection that was decided on
 
     @property
     def identity(self) -> tuple[int, str, int]:
