@@ -192,7 +192,8 @@ def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
         return True
     if claim.alive and known.status == "Disconnected":
         if known.mirrored and known.reason == "stopped" and claim.node.node == known.manager_node:
-            return claim.seconds <= (known.contact or 0)  # a stop is copied as it was, by this very node's clock
+            # A stop is copied as it was, by this very node's clock, or it is the master's own word by its own: after it by both.
+            return claim.seconds <= (known.contact or 0) or claim.contact <= decided
         if claim.frozen and known.mirrored and known.witness in fleet.nodes:  # the silence that the copy told of, by another clock
             apart = abs(claim.node.offset - fleet.nodes[known.witness].offset)
             return claim.contact < decided + fleet.policy.sync_jitter + apart

@@ -54,13 +54,12 @@ def unheard(scene: Scene) -> Iterator[Wanted]:
 
 def _known(scene: Scene, stay: Stay, last: float) -> float | None:
     """The last contact that was heard of when the manager fell silent, with it or with the one before; None: none."""
-    told = scene.hearing.as_of(stay.node, last)
-    if stay.begin <= told:
-        return stay.last(told)
+    if stay.begin <= scene.hearing.as_of(stay.node, last):
+        return stay.last(scene.hearing.as_of(stay.node, last, quiet=True))
     earlier = [one for one in scene.stays[stay.agent] if one.begin < stay.begin]
     if not earlier:
         return None
-    return earlier[-1].last(scene.hearing.as_of(earlier[-1].node, stay.begin))
+    return earlier[-1].last(scene.hearing.as_of(earlier[-1].node, stay.begin, quiet=True))
 
 
 def _before(scene: Scene, stay: Stay, last: float) -> str:
