@@ -34,7 +34,7 @@ from shared.models import AgentRow
 
 from . import asides, baseline, claims, events, ghosts, managers, races, registry, telling
 from .claims import Claim, Voices
-from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager
+from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager, known_so
 from .events import Event, Kind, ManagerEvent, Message, Status
 from .fleet import MISSED, Fleet, Folded, Heard, Input, Node
 
@@ -98,7 +98,8 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
     claim = claims.owner(voices.claims, fleet.policy.sync_jitter)
     judged = _hear(fleet, known, claim, voices, now, made, late=late)
     agent, more = asides.judge(fleet, judged.agent or known, None if judged.older else claim, voices.heard, now, late=late)
-    judged = replace(judged, agent=agent, events=(*judged.events, *more))
+    if more or agent is not judged.agent:
+        judged = replace(judged, agent=agent, events=(*judged.events, *more))
     if agent.hold is not None:
         return judged
     again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, judged, agent, claim, voices.claims))), default=None)
@@ -123,7 +124,7 @@ def _hear(fleet: Fleet, known: Agent, claim: Claim | None, voices: Voices, now: 
         return Judged(known.id, _adopted(fleet, known, claim), tuple(made))
     race = races.judge(fleet, known, claim, voices, now)
     if race is not None and race.hold is not None:
-        return Judged(known.id, replace(known, hold=race.hold), tuple(made))
+        return Judged(known.id, known_so(known, hold=race.hold), tuple(made))
     if race is not None:
         claim = race.stop
     if _older(fleet, known, claim):
@@ -137,14 +138,14 @@ def _follow(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim], no
     if status == known.status:
         return Judged(known.id, _kept(fleet, known, claim), tuple(made))
     if status == "Disconnected" and claims.lives_elsewhere(found, claim):
-        return Judged(known.id, _unheld(known), tuple(made))
+        return Judged(known.id, known_so(known, hold=None), tuple(made))
     waits = hold_of(claim)
     if waits is not None:
         hold = _held(fleet, known, claim, waits, now)
         # A knock that is not named as quiet was not the last one.
         knocks = claim.alive and (not claim.frozen or claims.lives_elsewhere(found, claim))
         if knocks or not _ripe(fleet, hold, claim, now):
-            return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made))
+            return Judged(known.id, known_so(known, hold=_rested(fleet, hold, now)), tuple(made))
     return _changed(fleet, known, claim, made, late=late)
 
 
@@ -239,10 +240,10 @@ def _regressed(fleet: Fleet, known: Agent, claim: Claim, voices: Voices, now: in
     still_there = any(other.node.node == known.witness and other is not claim for other in voices.claims)
     older = status == known.status or claim.mirror or claim.alive or voices.again_at is not None
     if older or still_there or not overwritten or not _may_stand(fleet, known, claim):
-        return Judged(known.id, _unheld(known), tuple(made), superseded=status != known.status, older=True)
+        return Judged(known.id, known_so(known, hold=None), tuple(made), superseded=status != known.status, older=True)
     hold = _held(fleet, known, claim, "regressed", now)
     if not _ripe(fleet, hold, claim, now):
-        return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made), older=True)
+        return Judged(known.id, known_so(known, hold=_rested(fleet, hold, now)), tuple(made), older=True)
     return _changed(fleet, known, claim, made, late=late)
 
 
@@ -258,7 +259,7 @@ def _may_stand(fleet: Fleet, known: Agent, claim: Claim) -> bool:
 def _without_claim(known: Agent) -> Agent:
     """Nobody was ever in contact with it: NeverConnected. Where somebody was, no row at all proves nothing."""
     if known.status != "Unknown":
-        return _unheld(known)
+        return known_so(known, hold=None)
     return replace(known, status="NeverConnected", reason="registered", since=known.date_add)
 
 
@@ -310,8 +311,8 @@ def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The same status, on the newest claim's facts. Who lives on another manager than before may have moved (`relay.moves`)."""
     stays = claim.alive and known.status in ("Active", "Pending")
     if stays and claim.stamp and known.contact is not None:
-        return _unheld(known)
-    return replace(
+        return known_so(known, hold=None)
+    return known_so(
         known,
         ip=telling.address(claim.row.ip) or known.ip,
         last_keepalive=_last_keepalive(claim),
@@ -339,10 +340,6 @@ def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, lat
 
 def _went_at(known: Agent, claim: Claim) -> int | None:
     return claim.row.disconnection_time if claim.row.status == "disconnected" else known.went_at
-
-
-def _unheld(known: Agent) -> Agent:
-    return known if known.hold is None else replace(known, hold=None)
 
 
 def _last_keepalive(claim: Claim) -> int | None:
@@ -382,7 +379,6 @@ def _decision(
     changed = tuple(j.agent for j in judged if j.agent is not None and j.agent != fleet.agents.get(j.number))
     removed = tuple(j.number for j in judged if j.agent is None and j.number in fleet.agents)
     happened = telling.again(fleet, [event for j in judged for event in j.events])
-    summary = _summary(fleet, changed, removed, len(happened))
     said = tuple(event for _, told in of_managers for event in told)
     return Decision(
         position=given.position,
@@ -392,7 +388,7 @@ def _decision(
         happened=happened,
         messages=(
             *(events.manager_message(prefix, fleet.cluster, event) for event in said),
-            *_messages(fleet, given, happened, summary, prefix),
+            *_messages(fleet, given, happened, changed, removed, prefix),
         ),
         superseded=sum(j.superseded for j in judged),
         refused=folded.refused,
@@ -404,9 +400,12 @@ def _decision(
     )
 
 
-def _messages(fleet: Fleet, given: Input, happened: Sequence[Event], summary: events.Summary, prefix: str) -> tuple[Message, ...]:
+def _messages(
+    fleet: Fleet, given: Input, happened: Sequence[Event], changed: Iterable[Agent], removed: Iterable[int], prefix: str
+) -> tuple[Message, ...]:
     if not happened and fleet.settled:
         return ()
+    summary = _summary(fleet, changed, removed, len(happened))
     single = [message for event in happened for message in events.messages(prefix, fleet.cluster, event)]
     node = _batch_node(fleet, given, happened)
     return (*single, *events.batches(prefix, fleet.cluster, node, given.position, given.now, happened, summary))

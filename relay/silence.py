@@ -14,7 +14,7 @@ from typing import Literal
 
 from . import claims
 from .claims import Claim
-from .decided import Agent
+from .decided import Agent, known_so
 from .fleet import Fleet, patience
 
 _WAITING = ("reset", "pending", "unexplained", "regressed", "raced")
@@ -25,7 +25,7 @@ def judge(
 ) -> tuple[Agent, Literal["overdue", "overdue_cleared"] | None]:
     """The agent, and what is to be told of its keepalives. `claim`: its owner's, `heard`: all rows that count."""
     if agent.status != "Active":
-        return agent if agent.overdue is None else replace(agent, overdue=None), None
+        return known_so(agent, overdue=None), None
     if claim is None or not claim.alive or (agent.hold is not None and agent.hold.kind in _WAITING):
         return agent, None
     if agent.overdue is not None:
