@@ -171,7 +171,8 @@ def _grace(setting: Setting, stage: Stage) -> tuple[float, float]:
 def _wanted(scene: Scene, log: Log, faults: Faults) -> list[Wanted]:
     world = scene.world
     dues = Dues(scene.hearing, scene.learnt)
-    shown = Shown(log, world.history, Terms(scene.until, scene.grace, scene.behind, world, world.master.name, dues, faults.deaf))
+    terms = Terms(scene.until, scene.grace, scene.behind, world, world.master.name, dues, faults.deaf, faults.wrong)
+    shown = Shown(log, world.history, terms)
     wanted = [shown.weigh(one) for one in _expected(world, scene.until)]
     late = shown.served_after_removal(stay for each in scene.stays.values() for stay in each)
     return sorted([*wanted, *shown.excused, *late, *unheard(scene)], key=lambda one: one.expected.at)
