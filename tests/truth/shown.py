@@ -50,12 +50,14 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One event that the oracle expects, and what was shown of it; `seen`: when the stream knew, `due`: by when it is told."""
+    """One event that the oracle expects, and what was shown of it; `seen`: when the stream knew, `due`: by when it is told.
+    `light`: when it came to light, where that was so long after it happened that other things were told before; else 0."""
 
     expected: Expected
     word: Word
     seen: float = NEVER
     due: float = NEVER
+    light: float = 0.0
 
 
 class Shown:
