@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from relay.fleet import Policy
-from tests.truth.collectors import Cadence, Collector, Log
+from tests.truth.collectors import NEVER, Cadence, Collector, Log
 from tests.truth.dues import Dues
 from tests.truth.faults import KINDS, Faults, Stage
 from tests.truth.judge import Said, Verdict, judge
@@ -185,11 +185,19 @@ def _lit(scene: Scene, happened: Iterable[Wanted]) -> Iterator[Wanted]:
     registered: dict[tuple[int, str], float] = {}
     for one in happened:
         of = one.expected
-        known = min(scene.hearing.known_at(of.node, of.at), scene.until) if of.node else of.at
+        known = min(scene.hearing.known_at(of.node, of.at), _copied(scene, of), scene.until) if of.node else of.at
         light = max(known if known - of.at > LONG else 0.0, registered.get((of.agent_id, of.name), 0.0))
         if of.kind == "registered" and light:
             registered[of.agent_id, of.name] = light
         yield replace(one, light=light) if light > of.at else one
+
+
+def _copied(scene: Scene, of: Expected) -> float:
+    """When the stream had it from the master's copy, synced while it was so."""
+    status, master = {"connected": "active", "disconnected": "disconnected"}.get(of.kind), scene.world.master.name
+    versions = scene.versions(master, (of.agent_id, of.name), of.at, of.at + LONG)
+    shown = (one.sent.at for one in versions if one.row is not None and one.look >= of.at and one.row.status == status)
+    return next(shown, NEVER)
 
 
 def _expected(world: World, until: float) -> list[Expected]:

@@ -79,7 +79,8 @@ def _overdue(scene: Scene, silence: _Silence) -> Want | None:
     stamped = _stamped(scene, node)
     quiet = scene.hearing.known_at(node, last + stamped + patience + _ROUNDING, quiet=True)
     due = max(quiet, scene.hearing.all_known_at(last + stamped + patience + _ROUNDING)) + _WORD
-    about = (last - _ROUNDING, last + stamped + _ROUNDING)
+    clocked = not scene.wrong.get(node)  # what was written while a clock was off cannot be told from what came after
+    about = (last - _ROUNDING, last + stamped + _ROUNDING) if clocked else (-FOREVER, FOREVER)
     if silence.until >= due and due < scene.until and _must(scene, silence, due):
         by = "" if stamped else node
         return Want("overdue", silence.agent, "must", silence.began, begin, due, by, about, silence.cause)
