@@ -4,7 +4,7 @@ An overdue keepalive is no status and alters none. It is told once a silence, an
 (overdue_cleared) or when Wazuh says more (any change of the status).
 
 Rules
- * Only the owner's node tells, while it is fresh, its table is proved and its rhythm is learnt; a copy is stamped by others.
+ * Only the owner's node tells, while it is fresh, its rhythm is learnt and its table was proved up to then; a copy is stamped by others.
  * Rule 9: every reachable node has told all up to the deadline, and none of them may have the agent.
 """
 
@@ -39,7 +39,7 @@ def judge(
 
 def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) -> bool:
     node = claim.node
-    if not claim.frozen or claim.mirror or not (node.fresh and node.proved and node.period):
+    if not claim.frozen or claim.mirror or not (node.fresh and node.period):
         return False
     newer = any(_is_there(other, claim, fleet.policy.sync_jitter) for other in heard)
     told = min(fleet.through(), now, node.quiet_at + node.offset)  # an older list says nothing of what came after it

@@ -192,10 +192,18 @@ def _lit(scene: Scene, happened: Iterable[Wanted]) -> Iterator[Wanted]:
         yield replace(one, light=light) if light > of.at else one
 
 
+_COPIED: dict[str, tuple[str, tuple[str, ...]]] = {  # kind -> how the row says it, and what ends it
+    "connected": ("active", ("stopped", "died", "moved", "lost", "refused", "removed")),
+    "disconnected": ("disconnected", ("started", "removed")),
+}
+
+
 def _copied(scene: Scene, of: Expected) -> float:
     """When the stream had it from the master's copy, synced while it was so."""
-    status, master = {"connected": "active", "disconnected": "disconnected"}.get(of.kind), scene.world.master.name
-    versions = scene.versions(master, (of.agent_id, of.name), of.at, of.at + LONG)
+    agent, master = (of.agent_id, of.name), scene.world.master.name
+    status, ends = _COPIED.get(of.kind, ("", ()))
+    over = next((fact.at for fact in scene.facts.get(agent, ()) if fact.at > of.at and fact.what in ends), scene.until)
+    versions = scene.versions(master, agent, of.at, over + scene.world.config.sync_period)
     shown = (one.sent.at for one in versions if one.row is not None and one.look >= of.at and one.row.status == status)
     return next(shown, NEVER)
 
