@@ -48,9 +48,9 @@ def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) ->
 
 def _is_there(other: Claim, silent: Claim, sync_jitter: int) -> bool:
     """Whether a row shows that the agent was elsewhere after it fell silent: a knock, whose time no sync carries; or what no sync
-    explains, so that the master's own remoted wrote it. A stamp on the copy of the silent row itself shows nothing."""
+    explains, so that the master's own remoted wrote it. A stamp shows nothing."""
     if not other.alive or other is silent:
         return False
     if other.row.status == "pending":
         return other.contact > silent.contact + claims.TIE
-    return other.contact > silent.contact + sync_jitter and not (other.stamp and other.row.node_name == silent.node.node_name)
+    return other.contact > silent.contact + sync_jitter and not other.stamp
