@@ -142,6 +142,7 @@ def _cleared(scene: Scene, agent: Subject, overdue: Told) -> Want | None:
     due = scene.hearing.all_known_at(max(steady, overdue.at) + _ROUNDING) + scene.hearing.known_at(stay.node, steady) - steady + _WORD
     must = (
         stay.accepted and stay.end > due and changed > due and due < scene.until
+        and overdue.at > scene.began and at > scene.began
         and scene.is_settled(stay.node, begin=overdue.at, end=due)
     )  # fmt: skip
     word: Word = "must" if must else "may"
