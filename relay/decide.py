@@ -164,7 +164,11 @@ def _held(fleet: Fleet, known: Agent, claim: Claim, kind: HoldKind, now: int) ->
     since = _moment(claim)
     if known.hold is not None and (known.hold.kind, known.hold.since) == (kind, since):
         return known.hold
-    return Hold(kind, since, now + max(fleet.policy.reset_grace, MISSED * claim.node.period))
+    return Hold(kind, since, now + _grace(fleet, claim), began=now)
+
+
+def _grace(fleet: Fleet, claim: Claim) -> int:
+    return max(fleet.policy.reset_grace, MISSED * claim.node.period)
 
 
 def _moment(claim: Claim) -> int:
@@ -176,7 +180,7 @@ def _moment(claim: Claim) -> int:
 
 def _ripe(fleet: Fleet, hold: Hold, claim: Claim, now: int) -> bool:
     """Rule 9: the grace is over on every reachable node, and the node that says so can still be heard."""
-    return now >= hold.until and fleet.through() >= hold.until and claim.node.fresh
+    return min(now, fleet.through()) >= hold.began + _grace(fleet, claim) and claim.node.fresh
 
 
 def _rested(fleet: Fleet, hold: Hold, now: int) -> Hold:
@@ -253,8 +257,8 @@ def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
 def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The same status, on the newest claim's facts. Who lives on another manager than before may have moved (`relay.moves`)."""
     stays = claim.alive and known.status in ("Active", "Pending")
-    if stays and claim.stamp and known.contact is not None:
-        return known_so(known, hold=None)
+    if stays and claim.stamp and claims.reports_to(fleet, claim) in (known.witness, known.manager_node):
+        return known_so(known, hold=None)  # of a stay that is known a stamp tells nothing
     return known_so(
         known,
         ip=telling.address(claim.row.ip) or known.ip,

@@ -19,7 +19,7 @@ class Hold:
     kind: HoldKind
     since: int  # Unix s by Wazuh's record: when what waits happened; the same thing waits only once
     until: int  # Unix ms by the stream's clock
-    began: int = 0  # Unix ms by the stream's clock: when a disputed stop was first seen (`relay.races`)
+    began: int = 0  # Unix ms by the stream's clock: when it was first seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,12 +181,16 @@ def _wanted(scene: Scene, log: Log, faults: Faults) -> list[Wanted]:
 
 
 def _lit(scene: Scene, happened: Iterable[Wanted]) -> Iterator[Wanted]:
-    """With when it came to light, where its manager could not be heard for long; nothing of an agent does before its registration."""
+    """With when it came to light, where its manager could not be heard for long; nothing of an agent does before its registration,
+    nor before what was earlier on the same manager."""
     registered: dict[tuple[int, str], float] = {}
+    earlier: dict[tuple[int, str, str], float] = {}
     for one in happened:
         of = one.expected
         known = min(scene.hearing.known_at(of.node, of.at), _copied(scene, of), scene.until) if of.node else of.at
-        light = max(known if known - of.at > LONG else 0.0, registered.get((of.agent_id, of.name), 0.0))
+        before = max(registered.get((of.agent_id, of.name), 0.0), earlier.get((of.agent_id, of.name, of.node), 0.0))
+        light = max(known if known - of.at > LONG else 0.0, before)
+        earlier[of.agent_id, of.name, of.node] = light
         if of.kind == "registered" and light:
             registered[of.agent_id, of.name] = light
         yield replace(one, light=light) if light > of.at else one

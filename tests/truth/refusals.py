@@ -54,7 +54,8 @@ def _served(scene: Scene, agent: Subject, stay: Stay, removed: float) -> Want:
     master = scene.world.master.name
     known = scene.hearing.known_at(master, removed + 1)
     looked = known + scene.grace + _WORD
-    due = scene.hearing.all_known_at(looked + 1.5 * scene.learnt[stay.node]) + scene.grace + _WORD
+    named = looked + 1.5 * scene.learnt[stay.node]
+    due = max(scene.hearing.all_known_at(named), scene.hearing.known_at(stay.node, named, quiet=True)) + scene.grace + _WORD
     must = stay.end > due and due < scene.until and stay.accepted and scene.is_settled(stay.node, master, begin=removed, end=due)
     over = stay.end + scene.grace + scene.behind + scene.hearing.known_at(stay.node, stay.end) - stay.end if stay.end < _NEVER else _NEVER
     return Want("removed_but_connected", agent, "must" if must else "may", removed, removed + 0.9 * 60, due if must else over, stay.node)
