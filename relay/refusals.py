@@ -28,18 +28,12 @@ def judge(fleet: Fleet, agent: Agent, decided: int | None) -> tuple[Agent, Node 
     news = next((node for node in refusers if _is_news(fleet, node, agent)), None)
     if news is None:
         return agent, None
-    return replace(agent, refused_by=_original(fleet, news, agent), refused_at=news.as_of), news
+    return replace(agent, refused_by=news.node, refused_at=news.as_of), news
 
 
 def _still_says_so(fleet: Fleet, agent: Agent) -> bool:
     row = fleet.tables[agent.refused_by].rows.get(agent.id) if agent.refused_by in fleet.tables else None
     return row is not None and row.code in REFUSED and row.name == agent.name
-
-
-def _original(fleet: Fleet, node: Node, agent: Agent) -> str:
-    """The node whose word a row is."""
-    claim = claims.of(fleet, node, agent.id)
-    return node.node if claim is None else claims.reports_to(fleet, claim)
 
 
 def _refuses(fleet: Fleet, node: Node, agent: Agent, decided: int | None) -> bool:

@@ -41,15 +41,16 @@ def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) ->
     node = claim.node
     if not claim.frozen or claim.mirror or not (node.fresh and node.period):
         return False
-    newer = any(_is_there(other, claim, fleet.policy.sync_jitter) for other in heard)
     told = min(fleet.through(), now, node.quiet_at + node.offset)  # an older list says nothing of what came after it
-    return not newer and told >= claim.contact + patience(node) and not claims.lives_elsewhere(heard, claim)
+    if told < claim.contact + patience(node) or claims.lives_elsewhere(heard, claim):
+        return False
+    return not any(_is_there(other, claim, told, fleet.policy.sync_jitter) for other in heard)
 
 
-def _is_there(other: Claim, silent: Claim, sync_jitter: int) -> bool:
+def _is_there(other: Claim, silent: Claim, told: int, sync_jitter: int) -> bool:
     """Whether a row shows that the agent was elsewhere after it fell silent: a knock, whose time no sync carries; or what no sync
-    explains, so that the master's own remoted wrote it. A stamp shows nothing."""
-    if not other.alive or other is silent:
+    explains, so that the master's own remoted wrote it. A stamp shows nothing, nor does who is as silent there."""
+    if not other.alive or other is silent or (other.frozen and told >= other.contact + patience(other.node)):
         return False
     if other.row.status == "pending":
         return other.contact > silent.contact + claims.TIE

@@ -32,7 +32,6 @@ QUIET_START = 270.0  # seconds before anything happens: the baseline
 QUIET_END = 120.0  # seconds at the end in which nobody acts, so that most of what happened can be told
 DAY = 86_400.0
 PERIODS_OF_GRACE = 3
-LONG = 300.0  # seconds: longer than the slowest source is behind
 
 Sources = Literal["socket", "file", "mixed"]
 Release = Literal["4.2", "4.5", "4.14", "5.0", "mixed"]  # mixed: an upgrade from 4.14 to 5.0
@@ -181,15 +180,14 @@ def _wanted(scene: Scene, log: Log, faults: Faults) -> list[Wanted]:
 
 
 def _lit(scene: Scene, happened: Iterable[Wanted]) -> Iterator[Wanted]:
-    """With when it came to light, where its manager could not be heard for long; nothing of an agent does before its registration,
-    nor before what was earlier on the same manager."""
+    """With when it came to light: nothing of an agent does before its registration, nor before what was earlier on the same manager."""
     registered: dict[tuple[int, str], float] = {}
     earlier: dict[tuple[int, str, str], float] = {}
     for one in happened:
         of = one.expected
         known = min(scene.hearing.known_at(of.node, of.at), _copied(scene, of), scene.until) if of.node else of.at
         before = max(registered.get((of.agent_id, of.name), 0.0), earlier.get((of.agent_id, of.name, of.node), 0.0))
-        light = max(known if known - of.at > LONG else 0.0, before)
+        light = max(known, before)
         earlier[of.agent_id, of.name, of.node] = light
         if of.kind == "registered" and light:
             registered[of.agent_id, of.name] = light

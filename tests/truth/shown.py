@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Literal
 
 from shared import models
+from shared.models import AgentRow
 from tests.truth.collectors import NEVER, Log, Sent, Version, kept_alive_only
 from tests.truth.contacts import Stay
 from tests.truth.dues import JITTER, Dues
@@ -51,7 +52,7 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One event that the oracle expects, and what was shown of it; `seen`: when the stream knew, `due`: by when it is told.
-    `light`: when it came to light, where that was so long after it happened that other things were told before; else 0."""
+    `light`: when it came to light: what is told is told in that order; 0 where it happened."""
 
     expected: Expected
     word: Word
@@ -184,9 +185,15 @@ class Shown:
         row = version.row
         if row is None:
             return 0.0
-        stopped = row.status == "disconnected" and row.code == models.CODE_STOPPED
-        seconds = row.disconnection_time if stopped else row.last_keepalive
-        return 0.0 if seconds is None else self._terms.world.nodes[node].world_time(seconds)
+        if row.status == "disconnected" and row.code == models.CODE_STOPPED:
+            return self._terms.world.nodes[self._whose(node, row)].world_time(row.disconnection_time)
+        return 0.0 if row.last_keepalive is None else self._terms.world.nodes[node].world_time(row.last_keepalive)
+
+    def _whose(self, node: str, row: AgentRow) -> str:
+        """By whose clock a stop was written: a copy's by the worker's that shows the same."""
+        versions = self._log.rows.get((row.node_name or "", row.id), [])
+        same = any(one.row is not None and one.row.disconnection_time == row.disconnection_time for one in versions)
+        return row.node_name if same and row.node_name is not None else node
 
     def _raced(self, wanted: Expected, end: float) -> bool:
         """Whether it was written on the master within a sync's jitter of a contact with a worker, whose sync may still overwrite it

@@ -70,9 +70,7 @@ def _is_overwritten(scene: Scene, stay: Stay) -> bool:
 def _overdue(scene: Scene, silence: _Silence) -> Want | None:
     node, last = silence.stay.node, silence.last
     begin = last + _PERIODS * silence.stay.period - _ROUNDING
-    # A plain keepalive shows only where the next list of who is quiet does not name the agent.
-    plain = silence.next is silence.stay
-    over = FOREVER if silence.next is None else scene.hearing.known_at(silence.next.node, silence.until, quiet=plain)
+    over = _over(scene, silence)
     if over < begin:
         return None
     patience = max(_PERIODS * scene.learnt[node], 1.5 * max(scene.learnt.values()) + _WORD)
@@ -87,6 +85,27 @@ def _overdue(scene: Scene, silence: _Silence) -> Want | None:
     if silence.cause == "overwritten":
         begin, about = last - scene.behind, (last - scene.behind, last + _ROUNDING)  # by the worker's row it was silent before
     return Want("overdue", silence.agent, "may", silence.began, begin, over + _ROUNDING, about=about, why=silence.cause)
+
+
+def _over(scene: Scene, silence: _Silence) -> float:
+    """When the stream knew of the next contact that was written to stay: a knock may never be, if a keepalive follows (secure.c:896),
+    or a sync writes over it. A plain keepalive shows only where the next list of who is quiet does not name the agent."""
+    if silence.next is silence.stay:
+        return scene.hearing.known_at(silence.stay.node, silence.until, quiet=True)
+    for stay in scene.stays[silence.agent]:
+        if stay.begin >= silence.began and stay is not silence.stay:
+            if _knocks(scene, stay):
+                return scene.hearing.known_at(stay.node, stay.begin)
+            if stay.accepted:
+                return scene.hearing.known_at(stay.node, stay.first)
+    return FOREVER
+
+
+def _knocks(scene: Scene, stay: Stay) -> bool:
+    """Whether the row said so until the first keepalive came, or would have."""
+    rows = scene.versions(stay.node, stay.agent, stay.begin, stay.first)
+    last = next((one for one in reversed(rows) if one.look < stay.first), None)
+    return last is not None and last.look >= stay.begin and last.row is not None and last.row.status == "pending"
 
 
 def _stamped(scene: Scene, node: str) -> float:

@@ -10,7 +10,7 @@ Rules, as somebody careful would judge who sees all those rows
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared import models
 from tests.truth.collectors import Version
@@ -78,7 +78,8 @@ def _before(scene: Scene, stay: Stay, last: float) -> str:
 def _of(scene: Scene, absence: _Absence) -> Iterator[Wanted]:
     seen = sorted(_said(scene, absence), key=lambda item: item[0])
     for at, version in seen:
-        yield _may(absence, at, _TITLES[version.row.status if version.row is not None else "active"], scene.behind)
+        known = max(at, version.sent.at) if version.sent.at < FOREVER else at
+        yield replace(_may(absence, at, _TITLES[version.row.status if version.row is not None else "active"], scene.behind), light=known)
     if any(version.row is not None and version.row.status != "active" for _, version in seen):
         yield from (_may(absence, at, "Active", scene.behind) for at in _heard_again(scene, absence))
 
