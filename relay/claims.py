@@ -112,8 +112,7 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
     ]
     copies = {claim: _copy(fleet, claim, found) for claim in found if claim.mirror}
     mirrors = [claim for claim, again_at in copies.items() if again_at == 0]
-    spoken_for = {claim.row.node_name for claim in mirrors}
-    own = [c for c in found if not c.mirror and not _silenced(c, spoken_for) and not _echoes(c, found)]
+    own = [c for c in found if not c.mirror and not _silenced(c, mirrors, fleet.policy.sync_jitter) and not _echoes(c, found)]
     # An active row without a node was never written by a remoted, which names itself: a sync met an id that is used anew.
     nameless = [claim for claim in copies if claim.row.node_name in NOBODY and claim.row.status != "active"]
     stops = (c for c in found if c.stopped and not c.worker and c.node.fresh and c not in mirrors)
@@ -192,9 +191,12 @@ def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
     return 0 if min(original.as_of, original.quiet_at + original.offset) >= claim.contact else claim.contact
 
 
-def _silenced(claim: Claim, spoken_for: set[str | None]) -> bool:
-    """Rule 3: a node that cannot be heard, and for which a mirror speaks."""
-    return not claim.node.fresh and claim.node.node_name in spoken_for
+def _silenced(claim: Claim, mirrors: Sequence[Claim], sync_jitter: int) -> bool:
+    """Rule 3: a node that cannot be heard, and for which a mirror speaks that knows as much: a stamp alone knows nothing."""
+    if claim.node.fresh:
+        return False
+    copies = (mirror for mirror in mirrors if mirror.row.node_name == claim.node.node_name and not mirror.stamp)
+    return any(mirror.contact >= claim.contact - sync_jitter for mirror in copies)
 
 
 def _echoes(claim: Claim, found: Sequence[Claim]) -> bool:

@@ -49,13 +49,21 @@ def _refuses(fleet: Fleet, node: Node, agent: Agent, decided: int | None) -> boo
 
 def _is_echo(fleet: Fleet, node: Node, agent: Agent, claim: Claim | None) -> bool:
     """Whether a master's row may only repeat what a worker's says."""
-    if node.node_type == "worker" or (claim is not None and claim.frozen and not claim.mirror):
+    if node.node_type == "worker":
         return False
     original = fleet.named(claim.row.node_name) if claim is not None and claim.mirror else None
-    if original is not None and original.fresh:
-        return True
+    if claim is not None and original is not None and original.fresh:
+        return not (claim.frozen and _outlives(fleet, claim, original))
+    if claim is not None and claim.frozen and not claim.mirror:
+        return False
     rows = (fleet.tables[other.node].rows.get(agent.id) for other in fleet.nodes.values() if other.node_type == "worker")
     return any(row is not None and row.code in REFUSED for row in rows)
+
+
+def _outlives(fleet: Fleet, claim: Claim, original: Node) -> bool:
+    """Whether the master's own remoted wrote it, though a late sync has put a worker's name on its row (#24401)."""
+    said = claims.of(fleet, original, claim.row.id)
+    return said is None or claim.contact > said.contact + fleet.policy.sync_jitter
 
 
 def _is_news(fleet: Fleet, node: Node, agent: Agent) -> bool:

@@ -150,3 +150,14 @@ def test_a_first_keepalive_leaves_the_code_and_is_no_new_refusal() -> None:
     lab.delta("w1", refused(T0 + 105, node="w1", added=0), now=T0 + 105)
     lab.beats(T0 + 110)
     assert told(lab).count(REFUSED[0]) == 1
+
+
+def test_the_masters_own_refusal_counts_though_a_late_sync_has_put_a_workers_name_on_its_row() -> None:
+    """wazuh/wazuh#24401; what the worker knows of the agent is much older."""
+    lab = cluster()
+    lab.delta("w1", row(1, "disconnected", T0 + 5, code=4, dt=T0 + 905, node="w1", added=0), now=T0 + 905)
+    lab.delta("m", row(1, "active", T0 + 1000, node="w1"), now=T0 + 1000)
+    quiet(lab, T0 + 1005, T0 + 1100, "m", "w1", "w2")
+    lab.delta("m", refused(T0 + 1098, node="w1"), now=T0 + 1101)
+    quiet(lab, T0 + 1105, T0 + 1130, "m", "w1", "w2", m={1: T0 + 1098})
+    assert told(lab).count(REFUSED[0]) == 1

@@ -32,6 +32,7 @@ QUIET_START = 270.0  # seconds before anything happens: the baseline
 QUIET_END = 120.0  # seconds at the end in which nobody acts, so that most of what happened can be told
 DAY = 86_400.0
 PERIODS_OF_GRACE = 3
+PROOF = 75.0  # seconds after which a copy goes on beyond its stamp: a sync's jitter, and a list that does not name it as quiet
 
 Sources = Literal["socket", "file", "mixed"]
 Release = Literal["4.2", "4.5", "4.14", "5.0", "mixed"]  # mixed: an upgrade from 4.14 to 5.0
@@ -201,13 +202,13 @@ _COPIED: dict[str, tuple[str, tuple[str, ...]]] = {  # kind -> how the row says 
 
 
 def _copied(scene: Scene, of: Expected) -> float:
-    """When the stream had it from the master's copy, synced while it was so."""
+    """When the stream had it from the master's copy, synced while it was so; that an agent lives, not by its stamp alone."""
     agent, master = (of.agent_id, of.name), scene.world.master.name
     status, ends = _COPIED.get(of.kind, ("", ()))
     over = next((fact.at for fact in scene.facts.get(agent, ()) if fact.at > of.at and fact.what in ends), scene.until)
     versions = scene.versions(master, agent, of.at, over + scene.world.config.sync_period)
     shown = (one.sent.at for one in versions if one.row is not None and one.look >= of.at and one.row.status == status)
-    return next(shown, NEVER)
+    return next(shown, NEVER) + (PROOF if of.kind == "connected" and of.node != master else 0.0)
 
 
 def _expected(world: World, until: float) -> list[Expected]:

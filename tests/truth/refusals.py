@@ -37,6 +37,7 @@ def _refused(scene: Scene, agent: Subject, fact: Fact, over: float) -> Want:
     must = (
         over > due and due < scene.until and last is not None and last.node == fact.node and last.end <= fact.at
         and scene.is_known(agent, seen.sent.at) and scene.is_settled(fact.node, begin=fact.at, end=due)
+        and scene.names_itself(fact.node, agent, fact.at, due)
     )  # fmt: skip
     late = _NEVER if over == _NEVER else over + scene.behind + scene.hearing.known_at(fact.node, over) - over
     return Want("version_refused", agent, "must" if must else "may", fact.at, fact.at, due if must else late)

@@ -44,7 +44,8 @@ class Scene:
     def names_itself(self, node: str, agent: Subject, begin: float, end: float) -> bool:
         """Whether the row on the agent's own manager said so all the while: on the master a worker's late sync may name that worker
         for good, as the master's remoted names itself only with an agent's first keepalive (wazuh/wazuh#24401)."""
-        return all(one.row is not None and one.row.node_name in (node, None) for one in self.versions(node, agent, begin, end))
+        rows = self.versions(node, agent, begin, end) if node == self.world.master.name else ()
+        return all(one.row is not None and one.row.node_name in (node, None) for one in rows)
 
     def statuses(self, agent: Subject, begin: float, end: float) -> Sequence[Told]:
         """Changes of the status that were told in (begin, end]."""
