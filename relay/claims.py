@@ -258,10 +258,10 @@ def known_at(claim: Claim, gone: Claim) -> int:
 
 
 def _outranks(worker: Claim, masters: Sequence[Claim]) -> bool:
-    """Whether a worker's row stands against the master's newer one: not once it is known to have fallen silent, and not
+    """Whether a worker's row stands against the master's newer one: not once it alone is known to have fallen silent, and not
     against what the master's own remoted wrote (its node_name proves it) after the worker's agent left."""
     if worker.alive:
-        return not worker.frozen
+        return not worker.frozen or all(claim.frozen and claim.mirror for claim in masters)
     return not any(claim.row.node_name is not None and not claim.mirror and not may_have_said(worker, claim) for claim in masters)
 
 

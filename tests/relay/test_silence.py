@@ -202,3 +202,15 @@ def test_a_node_with_a_gap_has_not_told_that_nothing_came() -> None:
     assert lab.events == []
     lab.full("w2", [*lab.speakers["w2"].rows.values()], DUE + 61)
     assert told(lab) == [(1, "overdue", "keepalive_overdue")]
+
+
+def test_the_silence_of_a_copy_is_its_workers_though_it_names_another() -> None:
+    """w2's late sync wrote its name onto the master's row for good; w1's keepalives are synced onto it as stamps (#24401)."""
+    lab = cluster()
+    lab.delta("m", row(1, "active", T0 - 300, node="w2"), now=T0 + 6)
+    for now in range(T0 + 10, DUE + 20, 5):
+        quiet = now >= LAST + 20
+        lab.beat("m", now, {1: LAST + 6} if quiet else {})
+        lab.beat("w1", now, {1: LAST} if quiet else {}), lab.beat("w2", now, {})
+    assert told(lab) == [(1, "overdue", "keepalive_overdue")]
+    assert lab.events[0].manager_node == "w1"
