@@ -99,6 +99,8 @@ class Lookout:
     def look(self, *, whole: bool, quiet: bool, late: float) -> Finding:
         """Look at everything (`whole`) or at what moved, and who is quiet; `late` (seconds) is told as it is."""
         was, taken_at = self._state.look, self._clock.now_ms()
+        if taken_at < was.taken_at:  # the clock was set back: nothing would seem newer until it has caught up
+            self._state.quiet_as_of = 0
         self._look_at_keys(whole)
         reading, silence, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
         changes = self._absorb(reading) if reading else NO_CHANGES

@@ -174,6 +174,15 @@ def test_quiet_is_not_asked_of_a_source_that_shows_nothing_newer(rig: Rig) -> No
     assert beat.quiet == ()
 
 
+def test_who_is_quiet_is_told_again_at_once_where_the_clock_was_set_back(rig: Rig) -> None:
+    rig.step()
+    assert rig.step(POLL)[-1].quiet is not None
+    rig.clock.set_back(3600)
+    said = rig.step(POLL)[-1]
+    assert said.quiet is not None
+    assert said.taken_at < NOW_S * 1000
+
+
 def test_a_lost_source_is_told_at_once_once_logged_and_counted_each_time(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """A beat says why, with the table as last known; the log says it once per change of state."""
     caplog.set_level(logging.INFO)

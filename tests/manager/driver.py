@@ -273,11 +273,12 @@ class Cluster:
                         self.applied.append((at, node, changed, columns))
 
     def _restored(self, node: Node) -> list[Write]:
-        """Writes that make any table of this node the world's."""
+        """Writes that make any table of this node the world's: it may hold a row that was written as its process was killed, of
+        an agent that was removed since."""
         rows = self.world.table(node.name)
-        known = [number for place, number in self._status if place == node.name]
+        ever = {fact.agent for fact in self.world.history if fact.agent}
         return [
-            Delete(node.name, self.world.now, tuple({*known, *rows, *range(1, max(rows, default=0) + 1)})),
+            Delete(node.name, self.world.now, tuple({*ever, *rows})),
             *(Insert(node.name, self.world.now, row) for row in rows.values()),
             Keys(node.name, self.world.now, self.world.keys_text(node.name)),
         ]
