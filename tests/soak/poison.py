@@ -2,14 +2,16 @@
 
     make soak ARGS="poison --rounds 5 --json"
 
-Right behind each of them an agent is stopped or started. What is measured is how long RAW's next change takes to be in EVENTS,
-by the streams' own times. Exit code 0 only if each was quarantined and nothing behind one was late by a second.
+An agent is stopped, and one poisoned message after the other comes until that is told. What is measured is how long RAW's next
+change behind each takes to be in EVENTS, by the streams' own times. Exit code 0 only if every one was quarantined and nothing
+behind one was late by a second.
 """
 
 import argparse
 import asyncio
 import io
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -35,7 +37,7 @@ KEPT: Final = 10_000  # of the quarantine that are looked at
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What the command line may say."""
-    parser.add_argument("--rounds", type=int, default=5, help="how often each kind is sent (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="changes among each kind (default 5)")
     parser.add_argument("--agents", type=int, default=100, help="size of the fleet (default 100)")
     parser.add_argument("--seed", type=int, default=1, help="of the agents' chances (default 1)")
 
@@ -51,10 +53,8 @@ async def play(stage: Stage, arguments: argparse.Namespace, say: Callable[[str],
     async with stage.judge() as client:
         await until_baseline(client)
         for _ in range(arguments.rounds):
-            for reason, subject, body, headers in poisons(stage):
-                ack = await client.jetstream().publish(subject, body, headers=dict(headers))
-                places.setdefault(reason, []).append(ack.seq)
-                await _change(stage, client)
+            for reason, *_ in poisons(stage):
+                places.setdefault(reason, []).extend(await _poisoned_change(stage, client, reason))
         delays = await _delays(client, places)
     kept = _kept(stage)
     numbers: dict[str, Any] = {}
@@ -113,15 +113,16 @@ def _altered(body: bytes, **fields: object) -> bytes:
     return bytes(msgpack.packb(msgpack.unpackb(body) | fields))
 
 
-async def _change(stage: Stage, client: Client) -> None:
-    """Stop an agent or start one, and wait until that is told."""
-    before = await reader.last(client, "WAZUH_EVENTS")
+async def _poisoned_change(stage: Stage, client: Client, reason: str) -> list[int]:
+    """Stop an agent and send poisoned messages until that is told; their places in RAW."""
+    before, places = await reader.last(client, "WAZUH_EVENTS"), list[int]()
     active = [agent for agent in stage.world.agents.values() if agent.session is not None and agent.session.accepted]
-    agent = next(iter(active[len(active) // 2 :]))
-    stage.world.stop(agent.id)
+    stage.world.stop(active[len(active) // 2].id)
     async with asyncio.timeout(PATIENCE):
         while await reader.last(client, "WAZUH_EVENTS") == before:
-            await asyncio.sleep(0.01)
+            _, subject, body, headers = next(one for one in poisons(stage) if one[0] == reason)
+            places.append((await client.jetstream().publish(subject, body, headers=dict(headers))).seq)
+    return places
 
 
 async def _delays(client: Client, places: Mapping[str, list[int]]) -> dict[str, list[float]]:
@@ -130,8 +131,13 @@ async def _delays(client: Client, places: Mapping[str, list[int]]) -> dict[str, 
     told: dict[int, float] = {}
     for message in await reader.whole(client, "WAZUH_EVENTS"):
         told.setdefault(int(message.headers["Wazuh-Raw-Position"]), message.at)
-    following = {place: next(position for position in sorted(told) if position > place) for several in places.values() for place in several}
-    return {reason: [told[following[place]] - raws[following[place]] for place in several] for reason, several in places.items()}
+    positions = sorted(told)
+
+    def next_told(place: int) -> float:
+        following = positions[bisect_right(positions, place)]
+        return told[following] - raws[following]
+
+    return {reason: [next_told(place) for place in several if place < positions[-1]] for reason, several in places.items()}
 
 
 def _kept(stage: Stage) -> dict[int, str]:
