@@ -49,11 +49,12 @@ async def play(stage: Stage, arguments: argparse.Namespace, say: Callable[[str],
     started = unix_now()
     async with stage.judge() as client:
         await until_baseline(client)
-        baseline, activity = stage.world.now, Activity(stage.world, Rates(stop=arguments.changes / 2, start=arguments.changes / 2), 7)
-        activity.begin(until=unix_now() + BEFORE + 60 * arguments.minutes + AFTER)
-        await asyncio.sleep(BEFORE)
-        memory = {name: [size] for name, size in _memory(stage).items()}
-        await _away(stage, 60 * arguments.minutes, memory, say)
+    baseline, activity = stage.world.now, Activity(stage.world, Rates(stop=arguments.changes / 2, start=arguments.changes / 2), 7)
+    activity.begin(until=unix_now() + BEFORE + 60 * arguments.minutes + AFTER)
+    await asyncio.sleep(BEFORE)
+    memory = {name: [size] for name, size in _memory(stage).items()}
+    await _away(stage, 60 * arguments.minutes, memory, say)
+    async with stage.judge() as client:
         late = await _told(stage, client)
         for name, size in _memory(stage).items():
             memory[name].append(size)
