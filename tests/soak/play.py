@@ -74,11 +74,14 @@ class Result:
             "kills": sum(self.stage.facts.kills.values()),
             "killed": dict(sorted(self.stage.facts.kills.items())),
             "faults": dict(sorted(self.director.counts.items())),
+            "ended_unasked": sum(len(service.ended_unasked) for service in self.stage.services),
+            "stuck": bool(self.stuck),
         }
 
     @property
     def clean(self) -> bool:
-        return not any(self.numbers[name] for name in ("lost", "duplicates", "false", "reordered", "unverified"))
+        wrong = ("lost", "duplicates", "false", "reordered", "unverified", "ended_unasked", "stuck")
+        return not any(self.numbers[name] for name in wrong)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
     make soak ARGS="--minutes 5 --seed 7 --nodes 3 --agents 500 --relays 2 --faults all --json"
 
-Exit code 0 only if nothing was lost, doubled, false, reordered or unverified.
+Exit code 0 only if nothing was lost, doubled, false, reordered or unverified, no service ended by itself, and all was decided
+soon after the last fault.
 
 Measured apart, each with a --help of its own:
 
