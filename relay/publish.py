@@ -131,6 +131,8 @@ class Publisher:
         if self._expected is None:
             await self._recover()
         batch, self._ready = self._ready or await self._prepare(self._done), None
+        if self._expected is None:  # the connection was lost meanwhile
+            return True
         if not batch.outgoing:
             await self._marked()
             return False
