@@ -15,7 +15,7 @@ def table(result: Result) -> Iterator[str]:
     numbers, verdict, facts = result.numbers, result.verdict, result.stage.facts
     yield f"agents did: {_counts(result.acts)}"
     director = result.director
-    yield f"went wrong: {_counts(director.counts)}; {director.skipped} skipped, {director.missed} crash points not passed in time"
+    yield f"went wrong: {_counts(director.counts)}; {director.skipped} skipped, {director.missed} did not come about in time"
     yield f"kill -9: {_counts(facts.kills)}"
     yield f"RAW {result.raw_messages} messages; {numbers['events']} events were told"
     yield f"had to be told: {_kinds(result, 'must')}; might be: {_kinds(result, 'may')}"
