@@ -33,14 +33,15 @@ class _Telling:
 def judge(
     fleet: Fleet, agent: Agent, claim: Claim | None, heard: Sequence[Claim], now: int, *, late: bool
 ) -> tuple[Agent, tuple[Event, ...]]:
-    """The agent after all of it, and the events. `claim`: its owner's, `heard`: all rows that count."""
+    """The agent after all of it, and the events. `claim`: its owner's, where that is news; `heard`: all rows that count."""
     told = _Telling(fleet, agent, late=late)
-    told.agent, move = moves.judge(fleet, agent, claim, now)
-    if move is not None:
-        told.tell("moved", "moved", move.at, move.node, agent.manager_node)
-    told.agent, silent = silence.judge(fleet, told.agent, claim, heard, now)
-    if silent is not None and claim is not None:
-        told.tell(silent, "keepalive_overdue" if silent == "overdue" else "kept_alive", claim.seconds, claim.node.node)
+    if claim is not None:
+        told.agent, move = moves.judge(fleet, agent, claim, now)
+        if move is not None:
+            told.tell("moved", "moved", move.at, move.node, agent.manager_node)
+        told.agent, silent = silence.judge(fleet, told.agent, claim, heard, now)
+        if silent is not None:
+            told.tell(silent, "keepalive_overdue" if silent == "overdue" else "kept_alive", claim.seconds, claim.node.node)
     told.agent, refuser = refusals.judge(fleet, told.agent, claims.decided_contact(fleet, told.agent))
     if refuser is not None:
         told.tell("version_refused", "version_refused", refuser.as_of // 1000, refuser.node)

@@ -48,6 +48,11 @@ class Claim:
         return self.contact <= self.node.at(self.row.last_keepalive or 0) + TIE
 
     @property
+    def stamp(self) -> bool:
+        """Whether it is no more than a sync's stamp on a copy: no proof of life."""
+        return self.mirror and self.row.status == "active" and self.stamped
+
+    @property
     def advances_at(self) -> int:
         """The stream time (Unix ms) at which a row that is not named as quiet has advanced beyond its stamp."""
         return self.node.at(self.row.last_keepalive or 0) + 2 * TIE + models.quiet_after(self.node.period)
@@ -179,7 +184,8 @@ def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
         return None
     if row.status == "active" and claim.stamped:
         return None if claim.frozen else claim.advances_at
-    return 0 if original.as_of >= claim.contact else claim.contact
+    # A keepalive alone shows in nothing but the next list of who is quiet.
+    return 0 if min(original.as_of, original.quiet_at + original.offset) >= claim.contact else claim.contact
 
 
 def _silenced(claim: Claim, spoken_for: set[str | None]) -> bool:

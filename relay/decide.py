@@ -34,7 +34,7 @@ from shared.models import AgentRow
 
 from . import asides, baseline, claims, events, ghosts, managers, races, registry, telling
 from .claims import Claim, Voices
-from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager
+from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager, known_so
 from .events import Event, Kind, ManagerEvent, Message, Status
 from .fleet import MISSED, Fleet, Folded, Heard, Input, Node
 
@@ -68,6 +68,7 @@ class Judged:
     agent: Agent | None
     events: tuple[Event, ...]
     superseded: bool = False
+    older: bool = False  # what its owner says is older than what was decided
     ghost: Ghost | None = None
 
 
@@ -96,19 +97,22 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
     voices = claims.voices(fleet, known.id, (known.name, known.date_add))
     claim = claims.owner(voices.claims, fleet.policy.sync_jitter)
     judged = _hear(fleet, known, claim, voices, now, made, late=late)
-    agent, more = asides.judge(fleet, judged.agent or known, claim, voices.heard, now, late=late)
-    judged = replace(judged, agent=agent, events=(*judged.events, *more))
+    agent, more = asides.judge(fleet, judged.agent or known, None if judged.older else claim, voices.heard, now, late=late)
+    if more or agent is not judged.agent:
+        judged = replace(judged, agent=agent, events=(*judged.events, *more))
     if agent.hold is not None:
         return judged
-    again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, agent, claim, voices.claims))), default=None)
+    again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, judged, agent, claim, voices.claims))), default=None)
     if again_at is None:
         return judged
     return replace(judged, agent=replace(agent, hold=Hold("again", agent.since, again_at)))
 
 
-def _proves_life_at(fleet: Fleet, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
+def _proves_life_at(fleet: Fleet, judged: Judged, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
+    if judged.older and claim is not None and claim.alive:
+        return claims.proves_life_at(found, claims.decided_contact(fleet, agent) or 0, fleet.policy.sync_jitter)
     if agent.status != "Disconnected" and (claim is None or claim.alive):
-        return None
+        return claim.advances_at if claim is not None and claim.stamp and agent.overdue is not None else None
     gone = claim.contact if claim is not None and not claim.alive else 0
     return claims.proves_life_at(found, max(gone, claims.decided_contact(fleet, agent) or 0), fleet.policy.sync_jitter)
 
@@ -120,7 +124,7 @@ def _hear(fleet: Fleet, known: Agent, claim: Claim | None, voices: Voices, now: 
         return Judged(known.id, _adopted(fleet, known, claim), tuple(made))
     race = races.judge(fleet, known, claim, voices, now)
     if race is not None and race.hold is not None:
-        return Judged(known.id, replace(known, hold=race.hold), tuple(made))
+        return Judged(known.id, known_so(known, hold=race.hold), tuple(made))
     if race is not None:
         claim = race.stop
     if _older(fleet, known, claim):
@@ -134,14 +138,14 @@ def _follow(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim], no
     if status == known.status:
         return Judged(known.id, _kept(fleet, known, claim), tuple(made))
     if status == "Disconnected" and claims.lives_elsewhere(found, claim):
-        return Judged(known.id, replace(known, hold=None), tuple(made))
+        return Judged(known.id, known_so(known, hold=None), tuple(made))
     waits = hold_of(claim)
     if waits is not None:
         hold = _held(fleet, known, claim, waits, now)
         # A knock that is not named as quiet was not the last one.
         knocks = claim.alive and (not claim.frozen or claims.lives_elsewhere(found, claim))
         if knocks or not _ripe(fleet, hold, claim, now):
-            return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made))
+            return Judged(known.id, known_so(known, hold=_rested(fleet, hold, now)), tuple(made))
     return _changed(fleet, known, claim, made, late=late)
 
 
@@ -185,20 +189,39 @@ def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
     decided = claims.decided_contact(fleet, known)
     if decided is None:
         return False
+    if _is_repeated(known, claim):
+        return True
     if claim.alive and known.status == "Disconnected":
         if known.mirrored and known.reason == "stopped" and claim.node.node == known.manager_node:
-            return claim.seconds <= (known.contact or 0)  # a stop is copied as it was, by this very node's clock
+            # A stop is copied as it was, by this very node's clock, or it is the master's own word by its own: after it by both.
+            return claim.seconds <= (known.contact or 0) or claim.contact <= decided
         if claim.frozen and known.mirrored and known.witness in fleet.nodes:  # the silence that the copy told of, by another clock
             apart = abs(claim.node.offset - fleet.nodes[known.witness].offset)
             return claim.contact < decided + fleet.policy.sync_jitter + apart
         if claim.mirror:
-            stamped = claim.row.status == "active" and claim.stamped
-            return claim.contact < decided + fleet.policy.sync_jitter or stamped
+            return claim.contact < decided + fleet.policy.sync_jitter or claim.stamp
         # Who said goodbye may be back within the second; who fell silent was last heard of in this very row.
         tie = 0 if claim.node.node == known.witness else claims.TIE  # one clock tells what was first
         return claim.contact < decided - tie if known.reason == "stopped" else claim.contact <= decided
+    if _may_be_before(fleet, known, claim):
+        return claim.contact < decided + fleet.policy.sync_jitter
     copied = claim.mirror or known.mirrored or _is_nameless_copy(fleet, known)
     return claim.contact < decided - (fleet.policy.sync_jitter if copied else claims.TIE)
+
+
+def _is_repeated(known: Agent, claim: Claim) -> bool:
+    """Whether this very disconnection was decided on, and the agent came back: a copy told of it first, or an old row is told late."""
+    gone = claim.row.status == "disconnected" and claim.row.disconnection_time != 0
+    return gone and known.status != "Disconnected" and claim.row.disconnection_time == known.went_at
+
+
+def _may_be_before(fleet: Fleet, known: Agent, claim: Claim) -> bool:
+    """Whether a copy has told of the agent elsewhere, and this claim of its end, or of old days, may be from before it went there:
+    between a copy's stamp and another node's clock nobody can say what was first."""
+    if not known.mirrored or claim.mirror or (claim.alive and claim.node.fresh):
+        return False
+    row = fleet.tables[known.witness].rows.get(known.id) if known.witness in fleet.tables else None
+    return row is not None and row.node_name != claim.node.node_name
 
 
 def _is_nameless_copy(fleet: Fleet, known: Agent) -> bool:
@@ -217,10 +240,10 @@ def _regressed(fleet: Fleet, known: Agent, claim: Claim, voices: Voices, now: in
     still_there = any(other.node.node == known.witness and other is not claim for other in voices.claims)
     older = status == known.status or claim.mirror or claim.alive or voices.again_at is not None
     if older or still_there or not overwritten or not _may_stand(fleet, known, claim):
-        return Judged(known.id, replace(known, hold=None), tuple(made), superseded=status != known.status)
+        return Judged(known.id, known_so(known, hold=None), tuple(made), superseded=status != known.status, older=True)
     hold = _held(fleet, known, claim, "regressed", now)
     if not _ripe(fleet, hold, claim, now):
-        return Judged(known.id, replace(known, hold=_rested(fleet, hold, now)), tuple(made))
+        return Judged(known.id, known_so(known, hold=_rested(fleet, hold, now)), tuple(made), older=True)
     return _changed(fleet, known, claim, made, late=late)
 
 
@@ -236,7 +259,7 @@ def _may_stand(fleet: Fleet, known: Agent, claim: Claim) -> bool:
 def _without_claim(known: Agent) -> Agent:
     """Nobody was ever in contact with it: NeverConnected. Where somebody was, no row at all proves nothing."""
     if known.status != "Unknown":
-        return replace(known, hold=None)
+        return known_so(known, hold=None)
     return replace(known, status="NeverConnected", reason="registered", since=known.date_add)
 
 
@@ -273,14 +296,23 @@ def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], ghost: Ghost | None,
 def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The baseline's status: what the claim says, without an event."""
     status, reason = STATUSES[claim.row.status], telling.reason_of(claim, known)
-    kept = replace(_kept(fleet, known, claim), manager_node=claims.reports_to(fleet, claim))
-    return replace(kept, status=status, reason=reason, since=_moment(claim))
+    kept = _kept(fleet, known, claim)
+    return replace(
+        kept,
+        status=status,
+        reason=reason,
+        since=_moment(claim),
+        manager_node=claims.reports_to(fleet, claim),
+        went_at=_went_at(known, claim),
+    )
 
 
 def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The same status, on the newest claim's facts. Who lives on another manager than before may have moved (`relay.moves`)."""
     stays = claim.alive and known.status in ("Active", "Pending")
-    return replace(
+    if stays and claim.stamp and known.contact is not None:
+        return known_so(known, hold=None)
+    return known_so(
         known,
         ip=telling.address(claim.row.ip) or known.ip,
         last_keepalive=_last_keepalive(claim),
@@ -293,7 +325,10 @@ def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
 
 
 def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, late: bool) -> Judged:
-    kept = replace(_kept(fleet, known, claim), manager_node=claims.reports_to(fleet, claim), moving=None, overdue=None)
+    kept = replace(
+        _kept(fleet, known, claim),
+        manager_node=claims.reports_to(fleet, claim), moving=None, overdue=None, went_at=_went_at(known, claim),
+    )  # fmt: skip
     status, row = STATUSES[claim.row.status], claim.row
     kind: Kind = "connected" if status == "Active" else "pending" if status == "Pending" else "disconnected"
     event = telling.event(
@@ -301,6 +336,10 @@ def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, lat
     )
     agent = replace(kept, status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
     return Judged(known.id, agent, (*made, event))
+
+
+def _went_at(known: Agent, claim: Claim) -> int | None:
+    return claim.row.disconnection_time if claim.row.status == "disconnected" else known.went_at
 
 
 def _last_keepalive(claim: Claim) -> int | None:
@@ -340,7 +379,6 @@ def _decision(
     changed = tuple(j.agent for j in judged if j.agent is not None and j.agent != fleet.agents.get(j.number))
     removed = tuple(j.number for j in judged if j.agent is None and j.number in fleet.agents)
     happened = telling.again(fleet, [event for j in judged for event in j.events])
-    summary = _summary(fleet, changed, removed, len(happened))
     said = tuple(event for _, told in of_managers for event in told)
     return Decision(
         position=given.position,
@@ -350,7 +388,7 @@ def _decision(
         happened=happened,
         messages=(
             *(events.manager_message(prefix, fleet.cluster, event) for event in said),
-            *_messages(fleet, given, happened, summary, prefix),
+            *_messages(fleet, given, happened, changed, removed, prefix),
         ),
         superseded=sum(j.superseded for j in judged),
         refused=folded.refused,
@@ -362,9 +400,12 @@ def _decision(
     )
 
 
-def _messages(fleet: Fleet, given: Input, happened: Sequence[Event], summary: events.Summary, prefix: str) -> tuple[Message, ...]:
+def _messages(
+    fleet: Fleet, given: Input, happened: Sequence[Event], changed: Iterable[Agent], removed: Iterable[int], prefix: str
+) -> tuple[Message, ...]:
     if not happened and fleet.settled:
         return ()
+    summary = _summary(fleet, changed, removed, len(happened))
     single = [message for event in happened for message in events.messages(prefix, fleet.cluster, event)]
     node = _batch_node(fleet, given, happened)
     return (*single, *events.batches(prefix, fleet.cluster, node, given.position, given.now, happened, summary))

@@ -3,7 +3,7 @@
 The ledger keeps each of them as it is (`relay.stored`), so that a restart neither forgets nor repeats anything.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .events import Event, ManagerEvent, Message, Reason, Status
@@ -51,12 +51,20 @@ class Agent:
     mirrored: bool = False  # the witness's row was a copy
     moving: Move | None = None
     overdue: int | None = None  # Unix s: the last keepalive before the silence that was told
-    refused: bool = False  # told that its manager refuses its version
+    refused: bool = False  # its manager refuses its version now
+    refused_at: int | None = None  # Unix ms by the stream's clock: up to when that was known when it was last told
+    went_at: int | None = None  # Unix s by Wazuh's record: its last disconnection that was decided on
 
     @property
     def identity(self) -> tuple[int, str, int]:
         """An id alone is no identity: Wazuh reuses ids (rule 5)."""
         return (self.id, self.name, self.date_add)
+
+
+def known_so(agent: Agent, **facts: object) -> Agent:
+    """The agent with these facts; itself where they are so already, as they nearly always are."""
+    same = all(getattr(agent, name) == value for name, value in facts.items())
+    return agent if same else replace(agent, **facts)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

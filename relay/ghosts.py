@@ -39,6 +39,8 @@ def judge(fleet: Fleet, ghost: Ghost, now: int) -> Haunt:
     if min(now, fleet.through()) < ghost.until:
         return Haunt(ghost)
     alive = [claim for claim in _alive(fleet, ghost.id) if claim.row.name == ghost.name]
+    if not alive and _may_be_served(fleet, ghost):
+        return Haunt(replace(ghost, until=now + fleet.policy.reset_grace))
     if not alive:
         return Haunt(None)
     if not (registry.is_absent(fleet, ghost.id, ghost.name) and all(node.fresh for node in fleet.registrars())):
@@ -48,6 +50,13 @@ def judge(fleet: Fleet, ghost: Ghost, now: int) -> Haunt:
     if ghost.told or proof is None:
         return Haunt(again)
     return Haunt(replace(again, told=True), proof)
+
+
+def _may_be_served(fleet: Fleet, ghost: Ghost) -> bool:
+    """Whether a worker that cannot be heard had not let go of it."""
+    unheard = (node for node in fleet.nodes.values() if node.node_type == "worker" and not node.fresh)
+    rows = (fleet.tables[node.node].rows.get(ghost.id) for node in unheard)
+    return any(row is not None and row.name == ghost.name and row.status in ("active", "pending") for row in rows)
 
 
 def _alive(fleet: Fleet, number: int) -> Iterator[Claim]:

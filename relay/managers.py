@@ -16,6 +16,8 @@ from .decided import Manager
 from .events import ManagerEvent, ManagerKind
 from .fleet import Fleet, Folded, Heard, Input, Node
 
+_NONE: Final = Counter[int]()
+
 Details = dict[str, int | float | str]
 
 ONE_RESET: Final = 2
@@ -34,7 +36,7 @@ def judge(fleet: Fleet, given: Input, folded: Folded) -> Iterator[tuple[Manager,
     for node in fleet.nodes.values():
         manager = fleet.managers.get(node.node)
         rows = folded.touched if manager is not None else fleet.tables[node.node].rows.keys()
-        resets = _resets(fleet, node, rows) if node.node == heard or manager is None else Counter[int]()
+        resets = _resets(fleet, node, rows) if node.node == heard or manager is None else _NONE
         before = manager or Manager(node.node, reset_at=max(resets, default=0))
         if node.at(before.reset_at) > given.now + AHEAD:  # of a clock that was put right since
             before = replace(before, reset_at=0)
@@ -70,7 +72,8 @@ class _Telling:
                 self._tell(
                     "manager_restarted", at, {"agents_reset": sum(n for other, n in resets.items() if at <= other <= at + ONE_RESET)}
                 )
-            self.manager = replace(self.manager, reset_at=max(at, self.manager.reset_at))
+            if at > self.manager.reset_at:
+                self.manager = replace(self.manager, reset_at=at)
 
     def reach(self, node: Node) -> None:
         if node.fresh == (not self.manager.unreachable):

@@ -97,6 +97,11 @@ STEPS: Final[tuple[Step, ...]] = (
             "INSERT INTO lease VALUES (1, 0, '', 0)",
         ),
     ),
+    Step(
+        4,
+        "refusals and disconnections that were told",
+        ("ALTER TABLE agents ADD COLUMN refused_at {big}", "ALTER TABLE agents ADD COLUMN went_at {big}"),
+    ),
 )
 
 

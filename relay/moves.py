@@ -11,7 +11,7 @@ from shared import models
 
 from . import claims
 from .claims import Claim
-from .decided import Agent, Hold, Move
+from .decided import Agent, Hold, Move, known_so
 from .fleet import MISSED, Fleet, Node
 
 PROOF: Final = 2 * claims.TIE  # ms: Wazuh writes whole seconds, on both sides of a comparison
@@ -21,9 +21,9 @@ def judge(fleet: Fleet, agent: Agent, claim: Claim | None, now: int) -> tuple[Ag
     """The agent with what is known of a move, and the move once it is proved. `claim`: its owner's."""
     place = None if claim is None or not claim.alive else claims.reports_to(fleet, claim)
     if claim is None or place is None or agent.status != "Active" or place == agent.manager_node:
-        return replace(agent, moving=None), None
+        return known_so(agent, moving=None), None
     move = agent.moving if agent.moving is not None and agent.moving.node == place else Move(place, claim.contact, claim.seconds)
-    agent = replace(agent, moving=move)
+    agent = known_so(agent, moving=move)
     if claim.row.status != "active" or claim.frozen or claim.mirror:  # the node that a copy names is late, or of an older sync
         return agent, None
     left = _left(fleet, agent, move, now)

@@ -205,7 +205,8 @@ def _unheard_of(event: Event) -> Agent:
 def _after(agent: Agent, event: Event) -> Agent:
     agent = replace(agent, last_event_id=event.event_id)
     if changes_status(event):
-        changed = replace(agent, status=event.current, reason=event.reason, since=event.timestamp)
+        went_at = event.timestamp if event.current == "Disconnected" else agent.went_at
+        changed = replace(agent, status=event.current, reason=event.reason, since=event.timestamp, went_at=went_at)
         return replace(changed, manager_node=event.manager_node, overdue=None)
     if agent.status != event.current:
         agent = replace(agent, status=event.current, reason=_IMPLIED[event.current], since=event.timestamp)
@@ -217,7 +218,7 @@ def _after(agent: Agent, event: Event) -> Agent:
         case "overdue_cleared":
             return replace(agent, overdue=None)
         case _:  # version_refused
-            return replace(agent, refused=True)
+            return replace(agent, refused=True, refused_at=event.timestamp * 1000)
 
 
 def ghosts(known: Mapping[int, Ghost], told: Told, registered: Mapping[int, Agent], now: int, grace: int) -> list[Ghost]:

@@ -1,6 +1,10 @@
 """Whose version a manager refuses: status_code 1 or 2 on a row whose status stays as it was (manager.c:397). Pure.
 
-Wazuh keeps no time of it. It is told once, until the agent is accepted again or reports elsewhere.
+Rules
+ * Wazuh keeps no time of it. It is told once, until the agent is accepted again: by a contact after what was told.
+ * On the master's row it may be a worker's word, synced onto whatever stands there by then, as late as the link allows. So a copy
+   speaks only for a node that cannot be heard, and nowhere while a worker's own row says it; but the master's row of an agent
+   that is its own counts once it is named as quiet: who is accepted keeps alive, and the next keepalive takes the code away.
 """
 
 from dataclasses import replace
@@ -9,6 +13,7 @@ from typing import Final
 from shared import models
 
 from . import claims
+from .claims import Claim
 from .decided import Agent
 from .fleet import Fleet, Node
 
@@ -17,10 +22,13 @@ REFUSED: Final = (models.CODE_INVALID_VERSION, models.CODE_VERSION_UNREADABLE)
 
 def judge(fleet: Fleet, agent: Agent, decided: int | None) -> tuple[Agent, Node | None]:
     """The agent, and the node that refuses it where that is new. `decided`: its newest contact, Unix ms by the stream's clock."""
-    node = next((node for node in fleet.nodes.values() if _refuses(fleet, node, agent, decided)), None)
-    if agent.refused == (node is not None):
+    refusers = [node for node in fleet.nodes.values() if _refuses(fleet, node, agent, decided)]
+    news = next((node for node in refusers if _is_news(fleet, node, agent)), None)
+    if news is not None:
+        return replace(agent, refused=True, refused_at=news.as_of), news
+    if agent.refused == bool(refusers):
         return agent, None
-    return replace(agent, refused=node is not None), node
+    return replace(agent, refused=bool(refusers)), None
 
 
 def _refuses(fleet: Fleet, node: Node, agent: Agent, decided: int | None) -> bool:
@@ -28,5 +36,28 @@ def _refuses(fleet: Fleet, node: Node, agent: Agent, decided: int | None) -> boo
     if row is None or row.code not in REFUSED or row.name != agent.name:
         return False
     claim = claims.of(fleet, node, agent.id)  # none: it never got so far
+    if _is_echo(fleet, node, agent, claim):
+        return False
     gone = node.at(row.disconnection_time) if row.status == "disconnected" else 0
     return max(gone, 0 if claim is None else claim.contact) >= (decided or 0) - claims.TIE
+
+
+def _is_echo(fleet: Fleet, node: Node, agent: Agent, claim: Claim | None) -> bool:
+    """Whether a master's row may only repeat what a worker's says."""
+    if node.node_type == "worker" or (claim is not None and claim.frozen and not claim.mirror):
+        return False
+    original = fleet.named(claim.row.node_name) if claim is not None and claim.mirror else None
+    if original is not None and original.fresh:
+        return True
+    rows = (fleet.tables[other.node].rows.get(agent.id) for other in fleet.nodes.values() if other.node_type == "worker")
+    return any(row is not None and row.code in REFUSED for row in rows)
+
+
+def _is_news(fleet: Fleet, node: Node, agent: Agent) -> bool:
+    if agent.refused_at is None:
+        return True
+    claim = claims.of(fleet, node, agent.id)
+    if claim is None:
+        return False
+    # A copy's contact is stamped when it is synced, and by another clock.
+    return claim.contact > agent.refused_at + (fleet.policy.sync_jitter if claim.mirror else 0)

@@ -96,6 +96,8 @@ AGENTS: Final = Table(
     Column("moving_at", _BIG),  # Unix seconds
     Column("overdue", _BIG),  # Unix seconds
     Column("refused", Boolean, nullable=False),
+    Column("refused_at", _BIG),
+    Column("went_at", _BIG),  # Unix seconds
 )
 
 GHOSTS: Final = Table(

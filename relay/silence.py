@@ -14,7 +14,7 @@ from typing import Literal
 
 from . import claims
 from .claims import Claim
-from .decided import Agent
+from .decided import Agent, known_so
 from .fleet import Fleet, patience
 
 _WAITING = ("reset", "pending", "unexplained", "regressed", "raced")
@@ -25,11 +25,11 @@ def judge(
 ) -> tuple[Agent, Literal["overdue", "overdue_cleared"] | None]:
     """The agent, and what is to be told of its keepalives. `claim`: its owner's, `heard`: all rows that count."""
     if agent.status != "Active":
-        return replace(agent, overdue=None), None
+        return known_so(agent, overdue=None), None
     if claim is None or not claim.alive or (agent.hold is not None and agent.hold.kind in _WAITING):
         return agent, None
     if agent.overdue is not None:
-        if claim.frozen or claim.seconds <= agent.overdue:
+        if claim.frozen or claim.stamp or claim.seconds <= agent.overdue:
             return agent, None
         return replace(agent, overdue=None, last_keepalive=claim.seconds), "overdue_cleared"
     if claim.contact < (claims.decided_contact(fleet, agent) or 0) - claims.TIE or not _is_overdue(fleet, claim, heard, now):
@@ -42,6 +42,6 @@ def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) ->
     if not claim.frozen or claim.mirror or not (node.fresh and node.proved and node.period):
         return False
     # What no sync explains was written by the master's own remoted: the agent knocks there.
-    newer = any(other.alive and other.contact > claim.contact + fleet.policy.sync_jitter for other in heard)
+    newer = any(other.alive and not other.stamp and other.contact > claim.contact + fleet.policy.sync_jitter for other in heard)
     told = min(fleet.through(), now, node.quiet_at + node.offset)  # an older list says nothing of what came after it
     return not newer and told >= claim.contact + patience(node) and not claims.lives_elsewhere(heard, claim)

@@ -9,7 +9,7 @@ A row is a tuple in the order of its table's columns: a hundred thousand of them
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import count
 from operator import attrgetter
 from typing import Any, Final, TypeVar
@@ -137,13 +137,15 @@ def agent_row(agent: Agent) -> Row:
         *((None, None, None) if move is None else (plain(move.node), move.since, move.at)),
         agent.overdue,
         agent.refused,
+        agent.refused_at,
+        agent.went_at,
     )
 
 
 def agent_of(row: Sequence[Any]) -> Agent:
     """The agent that `agent_row` wrote."""
     number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id = row[:12]
-    kind, held, until, began, mirrored, moving_node, moving_since, moving_at, overdue, refused = row[12:]
+    kind, held, until, began, mirrored, moving_node, moving_since, moving_at, overdue, refused, refused_at, went_at = row[12:]
     return Agent(
         id=number,
         name=original(name),
@@ -162,6 +164,8 @@ def agent_of(row: Sequence[Any]) -> Agent:
         moving=None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
         overdue=overdue,
         refused=bool(refused),
+        refused_at=refused_at,
+        went_at=went_at,
     )
 
 
@@ -205,7 +209,8 @@ def node_row(number: int, node: Node) -> Row:
 def node_of(facts: str) -> Node:
     """The node in the facts that `node_row` wrote. Raises ValueError, TypeError, KeyError for what it did not write."""
     told = json.loads(facts)
-    return Node(**{**told, "clock": NodeClock(**told["clock"])})
+    clock = NodeClock(**told["clock"])
+    return Node(**{**told, "clock": replace(clock, settings=tuple((begins_at, before) for begins_at, before in clock.settings))})
 
 
 def quiet_bytes(quiet: Quiet) -> bytes:

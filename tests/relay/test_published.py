@@ -109,17 +109,18 @@ def test_the_last_batch_of_an_input_says_so_and_nothing_else_does(changes: int) 
 def test_a_change_stands_over_what_deciding_again_found() -> None:
     stopped = one("disconnected", current="Disconnected", node="node02")
     expected = replace(
-        FOUND, status="Disconnected", reason="stopped", since=100, manager_node="node02", last_event_id=stopped.event_id, overdue=None
-    )
+        FOUND, status="Disconnected", reason="stopped", since=100, manager_node="node02", last_event_id=stopped.event_id, overdue=None,
+        went_at=100,
+    )  # fmt: skip
     assert taken(stopped, known=replace(FOUND, overdue=3)) == expected
 
 
 def test_what_changes_no_status_gives_the_newest_event_and_leaves_the_rest() -> None:
     back, refused = one("connected", at=90), one("version_refused", at=100, node="node09")
     assert taken(back, refused, known=FOUND) == replace(
-        FOUND, reason="returned", since=90, last_event_id=refused.event_id, refused=True
-    )  # fmt: skip
-    assert taken(refused, known=FOUND) == replace(FOUND, last_event_id=refused.event_id, refused=True)
+        FOUND, reason="returned", since=90, last_event_id=refused.event_id, refused=True, refused_at=100_000
+    )
+    assert taken(refused, known=FOUND) == replace(FOUND, last_event_id=refused.event_id, refused=True, refused_at=100_000)
 
 
 def test_a_keepalive_is_overdue_until_the_agent_keeps_alive_or_changes() -> None:

@@ -293,8 +293,16 @@ class Collector:
     def _store(self, row: AgentRow, now: float, sent: Sent) -> bool:
         held = self._rows.get(row.id)
         self._rows[row.id] = row
-        fresh = models.row_digest(row) if held is None or not _same(held, row) else self._digests.get(row.id) or models.row_digest(row)
-        if held is None or not _same(held, row) or (held.last_keepalive != row.last_keepalive and self._log.is_old(self.name, row.id, now)):
+        fresh = (
+            models.row_digest(row)
+            if held is None or not kept_alive_only(held, row)
+            else self._digests.get(row.id) or models.row_digest(row)
+        )
+        if (
+            held is None
+            or not kept_alive_only(held, row)
+            or (held.last_keepalive != row.last_keepalive and self._log.is_old(self.name, row.id, now))
+        ):
             self._log.put(self.name, row.id, Version(now, row, sent))
         (self._alive.add if row.status in ("active", "pending") else self._alive.discard)(row.id)
         before = self._digests.get(row.id)
@@ -385,8 +393,8 @@ class Collector:
         return KeyChanges(tuple(entry for _, entry in sorted(new.items())), gone)
 
 
-def _same(one: AgentRow, other: AgentRow) -> bool:
-    """Alike but for the keepalive."""
+def kept_alive_only(one: AgentRow, other: AgentRow) -> bool:
+    """Whether two rows are alike but for the keepalive, so that the later one is not sent."""
     return (one.status, one.code, one.disconnection_time, one.name, one.ip, one.date_add, one.node_name) == (
         other.status, other.code, other.disconnection_time, other.name, other.ip, other.date_add, other.node_name,
     )  # fmt: skip

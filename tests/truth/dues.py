@@ -27,7 +27,11 @@ class Dues:
         return seen + _SOON
 
     def connected(self, node: str, seen: float) -> float:
-        return seen + JITTER + QUIET * self._learnt[node] + _SOON
+        return seen + JITTER + self.quiet(node) + _SOON
+
+    def quiet(self, node: str) -> float:
+        """Seconds of silence after which an agent is named as quiet."""
+        return QUIET * self._learnt[node]
 
     def gone(self, at: float, seen: float) -> float:
         return max(seen, self.quiet_is_known(at)) + JITTER + _SOON

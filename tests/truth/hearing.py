@@ -55,9 +55,9 @@ class Hearing:
                 return False
         return False
 
-    def as_of(self, node: str, at: float) -> float:
-        """Up to when the node's rows were known at `at`."""
-        told = self._told[node]
+    def as_of(self, node: str, at: float, *, quiet: bool = False) -> float:
+        """Up to when the node's rows were known at `at`, or who is quiet."""
+        told = (self._quiet if quiet else self._told)[node]
         place = bisect_right(told, at, key=lambda one: one.look) - 1
         return told[place].as_of if place >= 0 else 0.0
 

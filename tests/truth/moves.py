@@ -50,7 +50,7 @@ def _want(scene: Scene, agent: Subject, before: Stay, stay: Stay, came: float) -
 def _due(scene: Scene, before: Stay, stay: Stay) -> float:
     shown = max(stay.first, min(scene.hearing.known_at(stay.node, stay.first), scene.until))
     proved = shown + 2 * stay.period + 1.5 * max(scene.learnt[before.node], scene.learnt[stay.node])
-    return scene.hearing.all_known_at(proved) + _WORD
+    return scene.hearing.all_known_at(proved, quiet=True) + _WORD
 
 
 def _must(scene: Scene, agent: Subject, before: Stay, stay: Stay, due: float) -> bool:
@@ -70,6 +70,7 @@ def _must(scene: Scene, agent: Subject, before: Stay, stay: Stay, due: float) ->
         and not scene.statuses(agent, before.end, due)
         and scene.reports_to(agent, stay.begin) == before.node
         and scene.is_settled(before.node, stay.node, begin=max(scene.began, before.end - known), end=due)
+        and scene.names_itself(stay.node, agent, due, due)
         and not _by_itself(scene, before, stay)
     )  # fmt: skip
 

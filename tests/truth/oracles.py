@@ -14,6 +14,8 @@ from tests.world.config import Fact
 from tests.world.model import World
 from tests.world.oracle import Expected
 
+_ROUNDING = 2.0  # seconds: rows hold whole ones
+
 KINDS = (
     "moved", "overdue", "overdue_cleared", "version_refused", "removed_but_connected",
     "manager_restarted", "manager_unreachable", "manager_back", "duplicate_collector", "clock_off",
@@ -60,17 +62,17 @@ def _told(world: World, relay: Relay) -> Mapping[Subject, Sequence[Told]]:
     found: dict[Subject, list[Told]] = {}
     for told in relay.told:
         event = told.event
-        subject, about = (event.agent_id, event.agent_name), _world_time(world, event.manager_node, event.timestamp)
+        subject, about = (event.agent_id, event.agent_name), _world_time(world, event.manager_node, event.timestamp, told.at)
         found.setdefault(subject, []).append(Told(event.kind, subject, event.manager_node, told.at, about, event.event_id))
     for of in relay.told_of_managers:
-        subject, about = (0, of.event.node), _world_time(world, of.event.node, of.event.timestamp)
+        subject, about = (0, of.event.node), _world_time(world, of.event.node, of.event.timestamp, of.at)
         found.setdefault(subject, []).append(Told(of.event.kind, subject, of.event.node, of.at, about, of.event.event_id))
     return found
 
 
-def _world_time(world: World, node: str, seconds: int) -> float:
+def _world_time(world: World, node: str, seconds: int, told_at: float) -> float:
     place = world.nodes.get(node)
-    return float(seconds) if place is None else place.world_time(seconds)
+    return float(seconds) if place is None else place.world_time(seconds, told_at + _ROUNDING)
 
 
 __all__ = ["KINDS", "STATUSES", "judge_notices", "scene_of"]

@@ -41,6 +41,11 @@ class Scene:
         first = max(0, bisect_right(rows, begin, key=lambda version: version.look) - 1)
         return rows[first : bisect_right(rows, end, key=lambda version: version.look)]
 
+    def names_itself(self, node: str, agent: Subject, begin: float, end: float) -> bool:
+        """Whether the row on the agent's own manager said so all the while: on the master a worker's late sync may name that worker
+        for good, as the master's remoted names itself only with an agent's first keepalive (wazuh/wazuh#24401)."""
+        return all(one.row is not None and one.row.node_name in (node, None) for one in self.versions(node, agent, begin, end))
+
     def statuses(self, agent: Subject, begin: float, end: float) -> Sequence[Told]:
         """Changes of the status that were told in (begin, end]."""
         return [one for one in self.told.get(agent, ()) if one.kind in STATUSES and begin < one.at <= end]

@@ -13,10 +13,11 @@ Times are the world's, in seconds.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 from shared import models
-from tests.truth.collectors import NEVER, Log, Sent, Version
+from tests.truth.collectors import NEVER, Log, Sent, Version, kept_alive_only
 from tests.truth.contacts import Stay
 from tests.truth.dues import JITTER, Dues
 from tests.world.config import Fact
@@ -107,7 +108,10 @@ class Shown:
 
     def _connected(self, wanted: Expected) -> Wanted:
         end = self._facts.next(wanted.agent_id, wanted.at, ("connected", "removed", "registered"))
-        found = next((v for v in self._from(wanted.node, wanted.agent_id, wanted.at) if v.look < end and _is(v, "active")), None)
+        versions = self._log.rows.get((wanted.node, wanted.agent_id), [])
+        place = bisect_left(versions, wanted.at, key=lambda version: version.look)
+        sent = (v for before, v in pairwise([None, *versions][place:]) if not _kept_alive_only(before, v))
+        found = next((v for v in sent if v is not None and v.look < end and _is(v, "active")), None)
         left = self._facts.next(wanted.agent_id, wanted.at, _ENDS)
         if self._raced(wanted, min(end, left)):
             return Wanted(wanted, "may")
@@ -202,15 +206,16 @@ class Shown:
                 yield Wanted(back, "may", due=self._latest(back))
 
     def _kept_alive(self, wanted: Expected, end: float) -> Version | None:
-        """A version from before that stands while a look that told who is quiet came by."""
+        """A version from before that stands while a look came by that told who is quiet, and would have named it for the silence before."""
         versions = self._log.rows.get((wanted.node, wanted.agent_id), [])
         place = bisect_right(versions, wanted.at, key=lambda version: version.look)
         before = versions[place - 1] if place else None
         if before is None or not _is(before, "active"):
             return None
-        over = min(end, versions[place].look if place < len(versions) else NEVER)
+        changed = (version.look for version in versions[place:] if not _kept_alive_only(before, version))
+        over = min(end, next(changed, NEVER))
         quiets = self._log.quiets.get(wanted.node, [])
-        first = bisect_left(quiets, wanted.at, key=lambda quiet: quiet[0])
+        first = bisect_left(quiets, wanted.at + self._terms.dues.quiet(wanted.node), key=lambda quiet: quiet[0])
         told = next((quiet for quiet in quiets[first:] if quiet[1].at < NEVER or quiet[0] >= over), None)
         return None if told is None or told[0] >= over else Version(told[0], before.row, told[1])
 
@@ -225,6 +230,11 @@ class Shown:
             other.look for other in self._from(node, number, version.look) if other is not version and not _is(other, "disconnected")
         ]
         return following[0] if following else NEVER
+
+
+def _kept_alive_only(before: Version | None, version: Version | None) -> bool:
+    rows = (None if before is None else before.row, None if version is None else version.row)
+    return rows[0] is not None and rows[1] is not None and kept_alive_only(rows[0], rows[1])
 
 
 def _is(version: Version, status: str) -> bool:

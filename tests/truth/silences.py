@@ -70,7 +70,9 @@ def _is_overwritten(scene: Scene, stay: Stay) -> bool:
 def _overdue(scene: Scene, silence: _Silence) -> Want | None:
     node, last = silence.stay.node, silence.last
     begin = last + _PERIODS * silence.stay.period - _ROUNDING
-    over = FOREVER if silence.next is None else scene.hearing.known_at(silence.next.node, silence.until)
+    # A plain keepalive shows only where the next list of who is quiet does not name the agent.
+    plain = silence.next is silence.stay
+    over = FOREVER if silence.next is None else scene.hearing.known_at(silence.next.node, silence.until, quiet=plain)
     if over < begin:
         return None
     patience = max(_PERIODS * scene.learnt[node], 1.5 * max(scene.learnt.values()) + _WORD)
@@ -102,6 +104,7 @@ def _must(scene: Scene, silence: _Silence, due: float) -> bool:
         and active
         and bool(scene.versions(node, silence.agent, last, due))
         and _is_known_active(scene, silence, told)
+        and scene.names_itself(node, silence.agent, last, due)
         and not any(fact.what in ("refused", "removed") and last <= fact.at <= due for fact in scene.facts.get(silence.agent, ()))
         and scene.is_settled(node, begin=max(scene.began, last - _WORD), end=due)
         and last > scene.began

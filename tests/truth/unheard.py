@@ -33,6 +33,7 @@ class _Absence:
     stay: Stay
     begin: float
     end: float
+    heard: float  # when its manager was heard again
     over: float  # when all of it was known
     known: float | None
     before: str  # the manager it was with before, if it came while this one was silent
@@ -45,19 +46,20 @@ def unheard(scene: Scene) -> Iterator[Wanted]:
             for last, heard in scene.hearing.silences(stay.node, scene.hearing.stale - _MARGIN):
                 begin, end = max(last + scene.hearing.stale - _MARGIN, stay.begin), min(heard, stay.end)
                 if begin < end and end > scene.began:
-                    over = min(scene.hearing.known_at(stay.node, min(heard, scene.until)), scene.until)
-                    yield from _of(scene, _Absence(stay, begin, end, over, _known(scene, stay, last), _before(scene, stay, last)))
+                    again = min(heard, scene.until)
+                    over = min(scene.hearing.known_at(stay.node, again), scene.until)
+                    known, before = _known(scene, stay, last), _before(scene, stay, last)
+                    yield from _of(scene, _Absence(stay, begin, end, again, over, known, before))
 
 
 def _known(scene: Scene, stay: Stay, last: float) -> float | None:
     """The last contact that was heard of when the manager fell silent, with it or with the one before; None: none."""
-    told = scene.hearing.as_of(stay.node, last)
-    if stay.begin <= told:
-        return stay.last(told)
+    if stay.begin <= scene.hearing.as_of(stay.node, last):
+        return stay.last(scene.hearing.as_of(stay.node, last, quiet=True))
     earlier = [one for one in scene.stays[stay.agent] if one.begin < stay.begin]
     if not earlier:
         return None
-    return earlier[-1].last(scene.hearing.as_of(earlier[-1].node, stay.begin))
+    return earlier[-1].last(scene.hearing.as_of(earlier[-1].node, stay.begin, quiet=True))
 
 
 def _before(scene: Scene, stay: Stay, last: float) -> str:
@@ -79,6 +81,8 @@ def _heard_again(scene: Scene, absence: _Absence) -> Iterator[float]:
         spans = scene.hearing.silences(node, scene.hearing.stale - _MARGIN)
         yield from (heard for _, heard in spans if absence.begin < heard < absence.end)
     yield absence.end
+    if absence.heard > absence.end:  # it was there, and is told of when that comes to light
+        yield absence.heard
 
 
 def _said(scene: Scene, absence: _Absence) -> Iterable[tuple[float, Version]]:

@@ -200,9 +200,10 @@ class _Life:
         return outage
 
     def _pending(self, gap: _Gap, back_by: float) -> None:
-        """A knock that is not heard for long may be told as Pending."""
+        """A knock that is not heard for long may be told as Pending: also of one that fell silent, which nothing writes down."""
         for place, fact in enumerate(gap.facts):
-            following = gap.facts[place + 1].at if place + 1 < len(gap.facts) else back_by
+            written = (other.at for other in gap.facts[place + 1 :] if other.what in ("started", "stopped", "refused"))
+            following = next(written, back_by)
             if fact.what == "started" and following - fact.at > self._terms.grace * _SLOW:
                 self._tell("pending", self._status, "Pending", fact.at, certain=False, node=fact.node)
 

@@ -126,9 +126,9 @@ class Node:
         place = bisect_right(self.settings, at, key=lambda setting: setting[0])
         return self.settings[max(0, place - 1)][1]
 
-    def world_time(self, seconds: float) -> float:
-        """The world time of what this node's clock called `seconds`; where the clock was set back, the later of two."""
-        meant = [seconds - skew for since, skew in self.settings if seconds - skew >= since]
+    def world_time(self, seconds: float, by: float = float("inf")) -> float:
+        """The world time of what this node's clock called `seconds`; where the clock was set back, the later of two up to `by`."""
+        meant = [seconds - skew for since, skew in self.settings if since <= seconds - skew <= by]
         return meant[-1] if meant else seconds - self.skew_at(0.0)
 
     def set_clock(self, at: float, skew: float) -> None:
