@@ -218,10 +218,17 @@ def owner(found: Sequence[Claim], sync_jitter: int) -> Claim | None:
 
 def proves_life_at(found: Sequence[Claim], beyond: int, sync_jitter: int) -> int | None:
     """The stream time (Unix ms) at which a row may show that an agent lives, that was said to be gone at `beyond`: one that
-    comes back to a row which was active all the while changes nothing there but its keepalives, and is named nowhere."""
-    living = [claim for claim in found if claim.alive and not claim.frozen]
-    shown_at = (beyond + TIE + (TIE if claim.worker else sync_jitter) + models.quiet_after(claim.node.period) for claim in living)
-    return min((max(at, claim.advances_at) for at, claim in zip(shown_at, living, strict=True)), default=None)
+    comes back to a row which was active all the while changes nothing there but its keepalives, and is named nowhere. Of a node
+    that cannot be heard every row is looked at when it is heard again."""
+    living = (claim for claim in found if claim.alive and not claim.frozen and claim.node.fresh)
+    shown = ((_shows_at(claim, beyond, sync_jitter), claim.node.quiet_at + claim.node.offset) for claim in living)
+    return min((at for at, told in shown if at > told), default=None)
+
+
+def _shows_at(claim: Claim, beyond: int, sync_jitter: int) -> int:
+    """The stream time (Unix ms) at which a list that does not name it as quiet proves a contact later than `beyond`."""
+    later = beyond + TIE + (TIE if claim.worker else sync_jitter)
+    return max(later + models.quiet_after(claim.node.period), claim.advances_at)
 
 
 def lives_elsewhere(found: Sequence[Claim], gone: Claim) -> bool:

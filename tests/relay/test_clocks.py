@@ -54,3 +54,23 @@ def test_a_single_message_that_was_long_under_way_sets_no_clock() -> None:
     clock = clocks.heard(clock, 300_000, now + BEAT)
     clock, _ = beats(clock, now + BEAT, 0, 20)
     assert (clock.offset, clock.set_at) == (0, 0)
+
+
+@given(st.lists(st.sampled_from((-45_000, -20_000, 20_000, 45_000)), min_size=2, max_size=clocks.SETTINGS))
+def test_what_was_written_before_a_clock_was_set_keeps_its_time_however_often_it_was_set_since(steps: list[int]) -> None:
+    clock, now, offset = clocks.first(0, T0), T0, 0
+    written = []
+    for step in steps:
+        clock, now = beats(clock, now, offset, 40)
+        written.append((now, now - offset))
+        clock, now = beats(clock, now, offset, 20)
+        offset += step
+    clock, now = beats(clock, now, offset, 20)
+    assert [clock.stream_time(recorded) for _, recorded in written] == [at for at, _ in written]
+
+
+def test_a_clock_set_back_begins_after_the_last_message_that_was_on_time() -> None:
+    clock, now = beats(clocks.first(0, T0), T0, 0, 10)
+    on_time = now
+    clock, _ = beats(clock, now, 45_000, SET_WINDOW // BEAT + 2)
+    assert clock.set_at == on_time - 45_000

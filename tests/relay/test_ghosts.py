@@ -157,3 +157,13 @@ def test_nobody_walks_where_the_master_still_has_row_or_key() -> None:
     lab = cluster()
     assert ghosts.walks(lab.fleet, 1, GONE * 1000) is None
     assert ghosts.walks(lab.fleet, 77, GONE * 1000) is None
+
+
+def test_a_worker_that_could_not_be_heard_for_a_while_tells_nothing_new_of_a_ghost() -> None:
+    lab = removed()
+    beats(lab, GONE + 5, GONE + 100)
+    for now in range(GONE + 105, GONE + 300, 5):
+        lab.beat("m", now, {}), lab.beat("w2", now, {})
+    assert not lab.fleet.nodes["w1"].fresh
+    beats(lab, GONE + 300, GONE + 500)
+    assert told(lab) == [REMOVED, CONNECTED]

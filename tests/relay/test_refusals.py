@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.relay.lab import T0, cluster, key, row, told
+from shared.models import AgentRow
+from tests.relay.lab import T0, Lab, cluster, key, row, told
 
 REFUSED = [(1, "version_refused", "version_refused")]
 
@@ -81,3 +82,59 @@ def test_a_stopped_agent_that_knocks_with_a_version_too_new_is_refused() -> None
     lab.delta("w1", row(1, "disconnected", T0 + 5, code=1, dt=T0 + 10, node="w1", added=0), now=T0 + 40)
     assert told(lab) == [(1, "disconnected", "stopped"), *REFUSED]
     assert lab.status(1) == "Disconnected"
+
+
+# What nobody can say once more ----------------------------------------------------------------------------------------
+
+
+def quiet(lab: Lab, begin: int, end: int, *heard: str, **silences: dict[int, int]) -> None:
+    for now in range(begin, end + 1, 5):
+        for name in heard:
+            lab.beat(name, now, silences.get(name, {}))
+        lab.tick(now)
+
+
+def refused(keepalive: int, **more: object) -> AgentRow:
+    return row(1, "active", keepalive, code=1, **more)  # type: ignore[arg-type]
+
+
+def test_a_worker_that_is_heard_again_says_nothing_new_of_a_refusal_that_its_copy_told() -> None:
+    lab = cluster()
+    quiet(lab, T0 + 10, T0 + 40, "m", "w2")
+    lab.delta("m", refused(T0 + 40, node="w1"), now=T0 + 42)
+    assert told(lab) == REFUSED
+    lab.delta("m", row(1, "pending", T0 + 38, node="w1"), now=T0 + 50)
+    lab.delta("w1", refused(T0 + 35, node="w1", added=0), now=T0 + 55)
+    lab.beats(T0 + 60)
+    assert told(lab) == REFUSED
+
+
+def test_a_copy_says_nothing_of_refusals_while_the_worker_that_it_names_is_heard() -> None:
+    """The sync of another worker may have written the code there, on an agent that has moved on meanwhile."""
+    lab = cluster()
+    lab.delta("m", refused(T0 + 8, node="w1"), now=T0 + 10)
+    lab.beats(T0 + 15)
+    assert lab.events == []
+
+
+def test_a_refusal_that_a_worker_still_tells_of_is_no_refusal_of_the_masters() -> None:
+    """The agent was refused by w1 and has come to the master; w1's link was cut, and its sync writes the code there now."""
+    lab = cluster()
+    lab.delta("w1", refused(T0 + 5, node="w1", added=0), now=T0 + 10)
+    lab.delta("m", row(1, "active", T0 + 30, node="m"), now=T0 + 30)
+    quiet(lab, T0 + 35, T0 + 100, "m", "w1", "w2", w1={1: T0 + 5})
+    before = told(lab)
+    lab.delta("m", refused(T0 + 98, node="m"), now=T0 + 101)
+    quiet(lab, T0 + 105, T0 + 200, "m", "w1", "w2", w1={1: T0 + 5})
+    assert told(lab) == before
+
+
+def test_the_masters_own_refusal_counts_beside_a_workers_once_the_agent_is_quiet() -> None:
+    lab = cluster()
+    lab.delta("w1", refused(T0 + 5, node="w1", added=0), now=T0 + 10)
+    lab.delta("m", row(1, "active", T0 + 30, node="m"), now=T0 + 30)
+    quiet(lab, T0 + 35, T0 + 100, "m", "w1", "w2", w1={1: T0 + 5})
+    lab.delta("m", refused(T0 + 98, node="m"), now=T0 + 101)
+    quiet(lab, T0 + 115, T0 + 120, "m", "w1", "w2", w1={1: T0 + 5}, m={1: T0 + 98})
+    assert told(lab).count(REFUSED[0]) == 2
+    assert lab.events[-1].manager_node == "m"

@@ -148,3 +148,28 @@ def test_what_waits_is_left_as_it_is() -> None:
     lab = cluster()
     known = replace(lab.fleet.agents[1], hold=Hold("reset", T0, T0 * 1000))
     assert silence.judge(lab.fleet, known, None, (), T0 * 1000) == (known, None)
+
+
+def test_a_syncs_stamp_on_a_copy_clears_nothing_until_the_copy_goes_on() -> None:
+    """w1 cannot be heard; a link that was cut kept its mark, and the sync stamps the master's clock on an agent that is dead."""
+    lab = overdue()
+    stamp = DUE + 60
+    for now in range(DUE + 5, stamp, 5):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w2", now, {})
+    lab.delta("m", row(1, "active", stamp, node="w1"), now=stamp)
+    for now in range(stamp, stamp + 10, 5):
+        lab.beat("m", now, {}), lab.beat("w2", now, {})
+    lab.tick(stamp + 10)
+    assert len(lab.events) == 1
+    for now in range(stamp + 10, stamp + 40, 5):  # it would be named as quiet by now, if nothing had come since
+        lab.beat("m", now, {}), lab.beat("w2", now, {})
+    assert told(lab)[1:] == [(1, "overdue_cleared", "kept_alive")]
+
+
+def test_a_syncs_stamp_on_a_copy_keeps_no_silence_from_being_told() -> None:
+    lab = cluster()
+    for now in range(LAST + 5, DUE + 10, 5):
+        if now == LAST + 20:
+            lab.delta("m", row(1, "active", LAST + 38, node="w1"), now=now)  # by a master's clock that is ahead
+        lab.beat("m", now, {}), lab.beat("w1", now, {1: LAST} if now >= LAST + 15 else {}), lab.beat("w2", now, {})
+    assert told(lab) == [(1, "overdue", "keepalive_overdue")]

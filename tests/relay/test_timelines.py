@@ -231,3 +231,73 @@ def test_a_row_that_went_back_stands_once_the_agent_had_its_grace_to_show_itself
     for now in range(T0 + 25, T0 + 100, 5):
         lab.beats(now)
     assert kinds(lab) == [(1, "connected", "returned"), (1, "disconnected", "stopped")]
+
+
+def test_a_stop_that_a_copy_told_of_is_not_told_again_when_its_own_worker_is_heard_again() -> None:
+    """The agent stops on worker1, comes back on worker2; neither can be heard, and the master's copy tells of both."""
+    lab = cluster("worker1", "worker2")
+    settle(lab, {"node01": [active(T0, "worker1")], "worker1": [active(T0, "worker1", added=0)], "worker2": [never()]})
+    for now in range(T0 + 5, T0 + 61, 5):
+        lab.beat("node01", now, {})
+    lab.delta("node01", row(1, "disconnected", T0 + 55, code=3, dt=T0 + 62, node="worker1"), now=T0 + 65)
+    lab.delta("node01", active(T0 + 66, "worker2"), now=T0 + 70)
+    for now in range(T0 + 75, T0 + 130, 5):
+        lab.beat("node01", now, {})
+    assert kinds(lab) == [(1, "disconnected", "stopped"), (1, "connected", "returned")]
+    for now in range(T0 + 130, T0 + 200, 5):
+        lab.tick(now)
+    lab.delta("worker1", row(1, "disconnected", T0 + 55, code=3, dt=T0 + 62, node="worker1", added=0), now=T0 + 200)
+    lab.ticks(T0 + 205, T0 + 400)
+    assert len(lab.events) == 2
+
+
+def test_a_spool_that_drains_old_rows_moves_nobody_whom_a_copy_has_met_elsewhere_since() -> None:
+    """node01's clock is 25 s behind worker1's: what it copies seems older than what worker1 says of before."""
+    lab = cluster("worker1", "worker2")
+    lab.speakers["worker1"].skew = 25
+    lab.full("worker1", [active(T0 + 25, "worker1", added=0)], T0, quiet=())
+    lab.full("worker2", [never()], T0, quiet=())
+    lab.full("node01", [active(T0, "worker1")], T0, quiet=())
+    for now in range(T0 + 5, T0 + 60, 5):
+        lab.beat("node01", now, {})
+    lab.delta("node01", active(T0 + 62, "worker2"), now=T0 + 62)
+    for now in range(T0 + 65, T0 + 140, 5):
+        lab.beat("node01", now, {})
+    told = len(lab.events)
+    spooled = [lab.speakers["worker1"].snapshot("beat", at, quiet=()) for at in range(T0 + 5, T0 + 60, 5)]
+    for drained in spooled:
+        lab.position += 1
+        sent_at = (T0 + 140 + 25) * 1000
+        lab.step(Heard(lab.position, (T0 + 140) * 1000, sent_at, drained))
+    assert lab.events[told:] == []
+    assert lab.fleet.agents[1].manager_node != "worker1" or all(event.kind != "moved" for event in lab.events)
+
+
+def test_a_stamp_on_the_copy_of_a_dead_agent_does_not_hide_its_own_workers_sweep() -> None:
+    lab = cluster("worker1")
+    settle(lab, {"node01": [active(T0, "worker1")], "worker1": [active(T0, "worker1", added=0)]})
+    for now in range(T0 + 5, T0 + 100, 5):  # dead since T0 + 10; the master's remoted is restarted, a sync stamps its row
+        if now == T0 + 60:
+            lab.delta("node01", active(T0 + 60, "worker1"), now=now)
+        lab.beat("node01", now, {1: T0 + 12} if now < T0 + 60 else {} if now < T0 + 75 else {1: T0 + 60})
+        lab.beat("worker1", now, {1: T0 + 10} if now >= T0 + 30 else {})
+    for now in range(T0 + 100, T0 + 150, 5):  # for a moment worker1 cannot be heard
+        lab.beat("node01", now, {1: T0 + 60})
+    lab.delta("worker1", row(1, "disconnected", T0 + 10, code=4, dt=T0 + 910, node="worker1", added=0), now=T0 + 911, quiet=())
+    assert kinds(lab) == [(1, "disconnected", "silent")]
+
+
+def test_the_masters_own_stop_is_not_taken_back_by_an_older_keepalive_of_the_worker_whose_name_stands_on_its_row() -> None:
+    """worker1's clock is 45 s ahead: its record of before is a greater number than the stop's."""
+    lab = cluster("worker1")
+    lab.speakers["worker1"].skew = 45
+    lab.full("worker1", [row(1, "disconnected", T0 - 500, code=4, dt=T0 - 100, node="worker1", added=0)], T0, quiet=())
+    lab.full("node01", [active(T0, "node01")], T0, quiet=())
+    lab.waited()
+    for now in range(T0 + 5, T0 + 60, 5):
+        lab.beats(now)
+    lab.delta("node01", row(1, "pending", T0 + 62, node="worker1"), now=T0 + 62)
+    lab.delta("node01", row(1, "disconnected", T0 + 62, code=3, dt=T0 + 68, node="worker1"), now=T0 + 69)
+    lab.delta("worker1", row(1, "active", T0 + 60 + 45, node="worker1", added=0), now=T0 + 71)
+    lab.delta("node01", row(1, "pending", T0 + 62, node="worker1"), now=T0 + 75)
+    assert kinds(lab) == [(1, "disconnected", "stopped")]

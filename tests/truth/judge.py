@@ -73,14 +73,19 @@ def _apart(wanted: Sequence[Wanted], said: Sequence[Said]) -> Iterator[tuple[lis
     over = float("-inf")
     for begin, end, one in sorted(items, key=lambda item: item[0]):
         if begin > over and (some or told):
-            yield sorted(some, key=lambda wanted: wanted.expected.at), told
+            yield sorted(some, key=_in_order), told
             some, told = [], []
         over = max(over, end)
         if isinstance(one, Said):
             told.append(one)
         else:
             some.append(one)
-    yield sorted(some, key=lambda wanted: wanted.expected.at), told
+    yield sorted(some, key=_in_order), told
+
+
+def _in_order(wanted: Wanted) -> float:
+    """What is told is told in the order in which it came to light."""
+    return wanted.light or wanted.expected.at
 
 
 def _from(wanted: Wanted) -> float:

@@ -4,8 +4,8 @@ result = play(Setting(seed=1, hours=4, nodes=3, agents=60))
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from relay.fleet import Policy
@@ -32,6 +32,7 @@ QUIET_START = 270.0  # seconds before anything happens: the baseline
 QUIET_END = 120.0  # seconds at the end in which nobody acts, so that most of what happened can be told
 DAY = 86_400.0
 PERIODS_OF_GRACE = 3
+LONG = 300.0  # seconds: longer than the slowest source is behind
 
 Sources = Literal["socket", "file", "mixed"]
 Release = Literal["4.2", "4.5", "4.14", "5.0", "mixed"]  # mixed: an upgrade from 4.14 to 5.0
@@ -171,10 +172,24 @@ def _grace(setting: Setting, stage: Stage) -> tuple[float, float]:
 def _wanted(scene: Scene, log: Log, faults: Faults) -> list[Wanted]:
     world = scene.world
     dues = Dues(scene.hearing, scene.learnt)
-    shown = Shown(log, world.history, Terms(scene.until, scene.grace, scene.behind, world, world.master.name, dues, faults.deaf))
+    terms = Terms(scene.until, scene.grace, scene.behind, world, world.master.name, dues, faults.deaf, faults.wrong)
+    shown = Shown(log, world.history, terms)
     wanted = [shown.weigh(one) for one in _expected(world, scene.until)]
     late = shown.served_after_removal(stay for each in scene.stays.values() for stay in each)
-    return sorted([*wanted, *shown.excused, *late, *unheard(scene)], key=lambda one: one.expected.at)
+    happened = sorted((*wanted, *shown.excused, *late), key=lambda one: one.expected.at)
+    return sorted([*_lit(scene, happened), *unheard(scene)], key=lambda one: one.expected.at)
+
+
+def _lit(scene: Scene, happened: Iterable[Wanted]) -> Iterator[Wanted]:
+    """With when it came to light, where its manager could not be heard for long; nothing of an agent does before its registration."""
+    registered: dict[tuple[int, str], float] = {}
+    for one in happened:
+        of = one.expected
+        known = min(scene.hearing.known_at(of.node, of.at), scene.until) if of.node else of.at
+        light = max(known if known - of.at > LONG else 0.0, registered.get((of.agent_id, of.name), 0.0))
+        if of.kind == "registered" and light:
+            registered[of.agent_id, of.name] = light
+        yield replace(one, light=light) if light > of.at else one
 
 
 def _expected(world: World, until: float) -> list[Expected]:

@@ -29,6 +29,7 @@ Word = Literal["must", "never_shown", "superseded", "may"]
 
 _ROUNDING = 1.01  # seconds: rows hold whole ones
 _HOUR = 3600.0
+_MINUTES = 120.0
 _JUST = 1e-3  # seconds: before the removal, as it is told
 _ENDS = ("stopped", "died", "moved", "lost", "refused", "removed", "registered")
 
@@ -44,16 +45,19 @@ class Terms:
     master: str
     dues: Dues
     deaf: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)  # when a node could not be heard
+    wrong: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)  # when a node's clock was further off than the jitter
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One event that the oracle expects, and what was shown of it; `seen`: when the stream knew, `due`: by when it is told."""
+    """One event that the oracle expects, and what was shown of it; `seen`: when the stream knew, `due`: by when it is told.
+    `light`: when it came to light, where that was so long after it happened that other things were told before; else 0."""
 
     expected: Expected
     word: Word
     seen: float = NEVER
     due: float = NEVER
+    light: float = 0.0
 
 
 class Shown:
@@ -154,7 +158,16 @@ class Shown:
         removed = self._facts.next(wanted.agent_id, wanted.at, ("removed",))
         if found.word == "must" and (removed <= known_at or self._newer_was_known(wanted, version, known_at)):
             return Wanted(wanted, "superseded", known_at)
-        return found
+        return replace(found, word="may") if found.word == "must" and self._is_mistimed(wanted, found.due) else found
+
+    def _is_mistimed(self, wanted: Expected, due: float) -> bool:
+        """Whether it was over before it had to be told, and a manager that the agent was with just before had a clock too far off
+        for anybody to say what was first."""
+        if self._facts.next(wanted.agent_id, wanted.at, (*_ENDS, "connected")) > due:
+            return False
+        nodes = {fact.node for fact in self._facts.between(wanted.agent_id, wanted.at - _MINUTES, wanted.at + _JUST)}
+        spans = [span for node in nodes for span in self._terms.wrong.get(node, ())]
+        return any(begin <= wanted.at <= end + _MINUTES for begin, end in spans)
 
     def _newer_was_known(self, wanted: Expected, version: Version, known_at: float) -> bool:
         """Whether a later contact was known, or that the agent is no longer there."""
