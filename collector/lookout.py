@@ -78,12 +78,15 @@ class _Keys:
 
 
 class Lookout:
-    """Looks, on the reader's thread alone. `open_keys` gives a fresh KeysFile; `guard` is the source's."""
+    """Looks, on the reader's thread alone. `open_keys` gives a fresh KeysFile; `guard` is the source's; `period` (ms) is what was
+    known of the agents' rhythm before, 0 nothing."""
 
-    def __init__(self, source: Source, open_keys: Callable[[], KeysFile], clock: Clock, guard: Guard, telemetry: Telemetry) -> None:
+    def __init__(
+        self, source: Source, open_keys: Callable[[], KeysFile], clock: Clock, guard: Guard, telemetry: Telemetry, period: int = 0
+    ) -> None:
         self._source, self._open_keys, self._clock, self._guard, self._telemetry = source, open_keys, clock, guard, telemetry
         self._mirror = Mirror()
-        self._rhythm = Rhythm()
+        self._rhythm = Rhythm(period)
         self._keys = _Keys(open_keys())
         self._state = _Source(Look(0, 0, 0, source.kind, "ok", "", 0, "unread", None, 0, 0, 0))
 

@@ -203,6 +203,7 @@ class _Service:
             clock,
             self._guard(SOURCE, Backoff(highest=poll_interval, jitter=random.random)),
             telemetry,
+            self._spool.period,
         )
         plan = Plan(clock.monotonic(), poll_interval, config.collector.full_interval)
         composer = Composer(self._identity, self._spool.boot)

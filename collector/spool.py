@@ -2,6 +2,7 @@
 
 Rules
  * A snapshot with news is here before it is published and leaves when NATS has acked it. Payloads are kept byte for byte.
+ * What a node's agents are known to keep alive at outlives the process too (`period`): without it nobody is quiet for long.
  * `boot` grows with every opening. It is at least the Unix time, so that a spool that was lost still counts upwards.
  * Items keep the (boot, seq) under which they were made and leave in that order, also after a restart.
  * Bounded: where an item does not fit, all give way and a gap is owed: the next full must be flagged as one. What is
@@ -47,7 +48,7 @@ _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE items (boot INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (boot, seq));
-INSERT INTO meta VALUES ('boot', 0), ('gap', 0), ('node', '');
+INSERT INTO meta VALUES ('boot', 0), ('gap', 0), ('node', ''), ('period', 0);
 PRAGMA application_id={_APPLICATION_ID};
 PRAGMA user_version={_SCHEMA_VERSION};
 COMMIT;
@@ -107,6 +108,8 @@ class Spool:
                 f"let it send them under the old wazuh.manager_node first, or move the file aside"
             )
         self._gap = bool(meta["gap"])
+        self.period: int = meta.get("period", 0)
+        """Milliseconds between two keepalives of this node's agents, as they were learnt last; 0 never."""
         self.boot: int = max(meta["boot"] + 1, now_s)
         with _begun(connection):
             self._write_meta(boot=self.boot, node=node)
@@ -149,6 +152,12 @@ class Spool:
                 self._bytes += len(item.payload)
             return fits or gap
 
+    def remember_period(self, period: int) -> None:
+        """The agents' rhythm was learnt. Raises SpoolFailed."""
+        with self._lock, self._transaction():
+            self._write_meta(period=period)
+        self.period = period
+
     def oldest(self) -> Item | None:
         """The item that leaves first. Raises SpoolFailed."""
         if not self._depth:
@@ -187,7 +196,7 @@ class Spool:
                 self._connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
 
     def _write_meta(self, **values: Any) -> None:
-        self._connection.executemany("UPDATE meta SET value=? WHERE key=?", [(value, key) for key, value in values.items()])
+        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -30,6 +30,7 @@ QUIET: float = 5.0  # seconds at the end without faults, in which agents still a
 SETTLE: float = 2 * PACE.sweep_period + GRACE + 8.0  # seconds in which nothing happens: two sweeps, a grace, and a full
 CATCH_UP: float = 120.0  # seconds after which a relay that has not decided all of RAW is stuck
 LAG: float = 20.0  # seconds: how much later than the grace all is told, the longest deafness included
+QUIET_PERIODS: float = 1.5  # periods without a keepalive after which an agent is named as quiet
 _JUST_BEFORE: float = 0.001  # seconds
 HUNG: float = 90.0  # seconds beyond its own after which a fault is no fault but an error of the soak
 AGENT_ACTS: float = 30.0  # seconds between two acts of one agent
@@ -265,8 +266,10 @@ def _evidence(stage: Stage, raws: Sequence[raw.Message], baseline: float) -> tup
     evidence = checker.Evidence(stage.world.history, raw.log(heard), stage.managers.stood, blind, facts.unsure, baseline)
     away = {node: [*_lost(stage, node, until), *_muddled(stage, node, heard)] for node in stage.world.nodes}
     period = max(node.period for node in stage.world.nodes.values()) * stage.world.config.tick
-    terms = Terms(until, GRACE, LAG, stage.world, stage.world.master.name, JITTER + period, raw.deaf(heard, STALE, until, away))
-    return evidence, terms
+    deaf, silent = raw.deaf(heard, STALE, until, away), raw.deaf(heard, STALE, until, {})
+    return evidence, Terms(
+        until, GRACE, LAG, stage.world, stage.world.master.name, JITTER + period, QUIET_PERIODS * period + 1.0, deaf, silent
+    )
 
 
 def _blind(stage: Stage, heard: Sequence[raw.Heard], until: float) -> dict[str, list[raw.Span]]:
