@@ -100,13 +100,14 @@ class ManagerProcess:
             await self.apply(first)
         await self._ready
 
-    async def apply(self, writes: Iterable[Write]) -> float:
-        """Play writes as one batch; the Unix time at which the last is visible. ManagerRefused names one that cannot be."""
+    async def apply(self, writes: Iterable[Write], *, at_once: bool = False) -> float:
+        """Play writes as one batch; the Unix time at which the last is visible. ManagerRefused names one that cannot be.
+        `at_once`: nobody sees the table between two of them."""
         process = self._alive()
         assert process.stdin is not None
         self._number += 1
         done = self._waiting[self._number] = asyncio.get_running_loop().create_future()
-        line = json.dumps({"id": self._number, "writes": [as_json(write) for write in writes]}, separators=(",", ":"))
+        line = json.dumps({"id": self._number, "at_once": at_once, "writes": [as_json(write) for write in writes]}, separators=(",", ":"))
         try:
             process.stdin.write(line.encode() + b"\n")
             await process.stdin.drain()

@@ -118,7 +118,7 @@ class Managers(Cluster):
         process = self.nodes[node]
         writes, self._queues[node] = self._restored(self.world.nodes[node]), []
         began = unix_now()
-        at = await process.apply(writes) if process.running else await self._started(node, writes)
+        at = await process.apply(writes, at_once=True) if process.running else await self._started(node, writes)
         self._stale.discard(node)
         self._remember(node, [write for write in writes if not isinstance(write, Delete)], began, at)
         self._forget(node, {int(write.row["id"] or 0) for write in writes if isinstance(write, Insert)}, began)

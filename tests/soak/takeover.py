@@ -52,32 +52,33 @@ async def play(stage: Stage, arguments: argparse.Namespace, say: Callable[[str],
             await asyncio.sleep(rng.uniform(*REST))
             ended.append((number.name, unix_now()))
             await _end(stage, number)
-            say(f"{number.name} {len(ended)} of {2 * arguments.rounds}: {await _leader(stage)} leads")
+            say(f"{number.name} {len(ended)} of {2 * arguments.rounds}: {await _holder(stage)} leads")
         await _published(client)
         told = await reader.whole(client, "WAZUH_EVENTS")
     return _judge(stage, told, ended, arguments, say)
 
 
 async def _end(stage: Stage, number: signal.Signals) -> None:
-    """End the relay that leads, start it again, and wait until one leads and the other stands by."""
-    name = await _leader(stage)
-    service = next(relay for relay in stage.relays if relay.name == name)
+    """End the relay that leads, start it again, and wait until one of the two leads."""
+    while not (holder := await _holder(stage)):
+        await asyncio.sleep(0.05)
+    service = next(relay for relay in stage.relays if holder.startswith(f"{relay.name}@"))
     await (service.kill() if number == signal.SIGKILL else service.stop())
     await service.start()
     async with asyncio.timeout(PATIENCE):
-        while await _leader(stage) in ("", name):
+        while await _holder(stage) in ("", holder):
             await asyncio.sleep(0.05)
 
 
-async def _leader(stage: Stage) -> str:
-    """The relay whose lease holds."""
+async def _holder(stage: Stage) -> str:
+    """The process whose lease holds, as it calls itself."""
     server = stage.ledger.server
     assert server is not None
 
     def ask() -> str:
         with server.connect("ledger1") as session:
             row = session.execute("SELECT holder FROM lease WHERE until > extract(epoch FROM clock_timestamp()) * 1000").fetchone()
-        return "" if row is None else str(row[0]).partition("@")[0]
+        return "" if row is None else str(row[0])
 
     return await asyncio.to_thread(ask)
 
