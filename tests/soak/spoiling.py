@@ -12,7 +12,7 @@ from tests.soak.fault import Fault, Missed, collectors, hidden, node_of, service
 from tests.soak.stage import Stage
 from tests.world.model import Columns, Delete, Insert, Update
 
-_BALLAST: Final = range(900_000, 900_040)  # ids; too few of all rows to be taken for a table that lost its agents (rule 6)
+_BALLAST: Final = range(900_000, 900_060)  # ids; too few of all rows to be taken for a table that lost its agents (rule 6)
 _TEXT: Final = 250  # characters: the longest that a collector accepts are 256
 
 
@@ -22,7 +22,7 @@ class SpoolFull(Fault):
     name = "spool-full"
     help = "a worker's collector has no NATS and more news than collector.spool_max_bytes: its spool overflows"
     weight = 0.5
-    lasts = (16.0, 20.0)
+    lasts = (25.0, 30.0)
 
     @staticmethod
     def targets(stage: Stage) -> Sequence[str]:

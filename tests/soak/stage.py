@@ -64,7 +64,7 @@ class Plan:
     relays: int
     cluster: int
     ledger: str
-    spool_bytes: int = 1 << 19  # small, so that it can overflow
+    spool_bytes: int = 1 << 20  # the least there may be, so that it can overflow
 
 
 @dataclass(slots=True)
