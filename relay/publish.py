@@ -93,8 +93,9 @@ class Publisher:
         self._wake.set()
 
     def doubt(self) -> None:
-        """The connection was lost: what the stream holds is to be read again."""
+        """The connection was lost and is back: what the stream holds is to be read again, now."""
         self._expected = None
+        self._guard.hurry()
 
     def finish(self) -> None:
         """Return from `run` once the outbox is empty."""
