@@ -30,6 +30,7 @@ class Claim:
     seconds: int  # the same in Unix s by the node's clock
     mirror: bool
     frozen: bool  # alive, but named in `quiet`: no keepalive since `contact`
+    stamped_at: int  # Unix ms by the stream's clock: the newest time that one write of it explains
 
     @property
     def alive(self) -> bool:
@@ -43,9 +44,9 @@ class Claim:
 
     @property
     def stamped(self) -> bool:
-        """Whether it rests on the one time that is written in the row: a sync may stamp a fresh one on an agent that is dead
+        """Whether it rests on one time that was written in the row: a sync may stamp a fresh one on an agent that is dead
         (a mark that a cut link had kept; endpointPostV1AgentsSync.hpp), but only once."""
-        return self.contact <= self.node.at(self.row.last_keepalive or 0) + TIE
+        return self.contact <= self.stamped_at + TIE
 
     @property
     def stamp(self) -> bool:
@@ -55,7 +56,7 @@ class Claim:
     @property
     def advances_at(self) -> int:
         """The stream time (Unix ms) at which a row that is not named as quiet has advanced beyond its stamp."""
-        return self.node.at(self.row.last_keepalive or 0) + 2 * TIE + models.quiet_after(self.node.period)
+        return self.stamped_at + 2 * TIE + models.quiet_after(self.node.period)
 
     @property
     def worker(self) -> bool:
@@ -116,7 +117,7 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
     # An active row without a node was never written by a remoted, which names itself: a sync met an id that is used anew.
     nameless = [claim for claim in copies if claim.row.node_name in NOBODY and claim.row.status != "active"]
     stops = (c for c in found if c.stopped and not c.worker and c.node.fresh and c not in mirrors)
-    disputed = tuple(stop for stop in stops if not _echoes(stop, found))
+    disputed = tuple(stop for stop in stops if not _echoes(stop, found) and not _is_anothers(stop))
     return Voices(tuple(own + mirrors or nameless), min(filter(None, copies.values()), default=None), tuple(found), disputed)
 
 
@@ -148,7 +149,10 @@ def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
         return None
     quiet = table.quiet.get(row.id)  # older than the row, where that came after it
     frozen = quiet is not None and row.status in ("active", "pending") and quiet >= (row.last_keepalive or 0)
-    return Claim(node, row, node.at(seconds), seconds, mirror=not first_hand(node, row), frozen=frozen)
+    mirror, stamped_at = not first_hand(node, row), node.at(row.last_keepalive or 0)
+    if mirror and row.id in table.woken:  # what it was written that nobody saw, but that the list does not name it any more
+        stamped_at = max(stamped_at, node.clock.stream_time(table.woken[row.id]))
+    return Claim(node, row, node.at(seconds), seconds, mirror, frozen, stamped_at)
 
 
 def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
@@ -199,6 +203,11 @@ def _echoes(claim: Claim, found: Sequence[Claim]) -> bool:
     if claim.worker or not claim.stopped:
         return False
     return any(other.worker and (other.row.disconnection_time, other.row.code) == (row.disconnection_time, row.code) for other in found)
+
+
+def _is_anothers(stop: Claim) -> bool:
+    """Whether a stop was to come yet when its row was read: by a worker's clock, which is ahead of the master's."""
+    return stop.contact > stop.node.as_of + 2 * TIE
 
 
 # Rule 2: whose row is right -----------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ Rules (numbers as in the README's table of rules)
  7. Order, repeats, gaps: `fleet.order` and `Node.proved`.
  8. The first view of a fleet is a baseline: it makes one batch summary and no event.
  9. What says "nothing came" fires only when every reachable node has told all it saw up to then.
-10. A claim older than what was decided is superseded: counted, never an event.
+10. A claim older than what was decided is superseded: counted, never an event: `relay.older`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ from typing import Final
 from shared import models
 from shared.models import AgentRow
 
-from . import asides, baseline, claims, events, ghosts, managers, races, registry, telling
+from . import asides, baseline, claims, events, ghosts, managers, older, races, registry, telling
 from .claims import Claim, Voices
 from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager, known_so
 from .events import Event, Kind, ManagerEvent, Message, Status
@@ -127,7 +127,7 @@ def _hear(fleet: Fleet, known: Agent, claim: Claim | None, voices: Voices, now: 
         return Judged(known.id, known_so(known, hold=race.hold), tuple(made))
     if race is not None:
         claim = race.stop
-    if _older(fleet, known, claim):
+    if older.is_older(fleet, known, claim):
         return _regressed(fleet, known, claim, voices, now, made, late=late)
     return _follow(fleet, known, claim, voices.claims, now, made, late=late)
 
@@ -184,76 +184,19 @@ def _rested(fleet: Fleet, hold: Hold, now: int) -> Hold:
     return replace(hold, until=now + fleet.policy.node_stale) if min(now, fleet.through()) >= hold.until else hold
 
 
-def _older(fleet: Fleet, known: Agent, claim: Claim) -> bool:
-    """Rules 2 and 10: whether a claim is older than what was decided. A copy's contact is late by up to a sync."""
-    decided = claims.decided_contact(fleet, known)
-    if decided is None:
-        return False
-    if _is_repeated(known, claim):
-        return True
-    if claim.alive and known.status == "Disconnected":
-        if known.mirrored and known.reason == "stopped" and claim.node.node == known.manager_node:
-            # A stop is copied as it was, by this very node's clock, or it is the master's own word by its own: after it by both.
-            return claim.seconds <= (known.contact or 0) or claim.contact <= decided
-        if claim.frozen and known.mirrored and known.witness in fleet.nodes:  # the silence that the copy told of, by another clock
-            apart = abs(claim.node.offset - fleet.nodes[known.witness].offset)
-            return claim.contact < decided + fleet.policy.sync_jitter + apart
-        if claim.mirror:
-            return claim.contact < decided + fleet.policy.sync_jitter or claim.stamp
-        # Who said goodbye may be back within the second; who fell silent was last heard of in this very row.
-        tie = 0 if claim.node.node == known.witness else claims.TIE  # one clock tells what was first
-        return claim.contact < decided - tie if known.reason == "stopped" else claim.contact <= decided
-    if _may_be_before(fleet, known, claim):
-        return claim.contact < decided + fleet.policy.sync_jitter
-    copied = claim.mirror or known.mirrored or _is_nameless_copy(fleet, known)
-    return claim.contact < decided - (fleet.policy.sync_jitter if copied else claims.TIE)
-
-
-def _is_repeated(known: Agent, claim: Claim) -> bool:
-    """Whether this very disconnection was decided on, and the agent came back: a copy told of it first, or an old row is told late."""
-    gone = claim.row.status == "disconnected" and claim.row.disconnection_time != 0
-    return gone and known.status != "Disconnected" and claim.row.disconnection_time == known.went_at
-
-
-def _may_be_before(fleet: Fleet, known: Agent, claim: Claim) -> bool:
-    """Whether a copy has told of the agent elsewhere, and this claim of its end, or of old days, may be from before it went there:
-    between a copy's stamp and another node's clock nobody can say what was first."""
-    if not known.mirrored or claim.mirror or (claim.alive and claim.node.fresh):
-        return False
-    row = fleet.tables[known.witness].rows.get(known.id) if known.witness in fleet.tables else None
-    return row is not None and row.node_name != claim.node.node_name
-
-
-def _is_nameless_copy(fleet: Fleet, known: Agent) -> bool:
-    """5.0: a master's row does not say whose it is, and may carry the master's own stamp."""
-    row = fleet.tables[known.witness].rows.get(known.id) if known.witness is not None else None
-    return (
-        row is not None and row.node_name is None and any(n.node == known.witness and n.node_type == "master" for n in fleet.registrars())
-    )
-
-
 def _regressed(fleet: Fleet, known: Agent, claim: Claim, voices: Voices, now: int, made: list[Event], *, late: bool) -> Judged:
     """An older claim is no event. But where the row that was decided on has gone back or was overwritten (SQLite's
     automatic rollback; #24401), the agent must show itself within the grace, or the claim stands."""
     status = STATUSES[claim.row.status]
     overwritten = known.witness in fleet.tables and known.id in fleet.tables[known.witness].rows
     still_there = any(other.node.node == known.witness and other is not claim for other in voices.claims)
-    older = status == known.status or claim.mirror or claim.alive or voices.again_at is not None
-    if older or still_there or not overwritten or not _may_stand(fleet, known, claim):
+    plain = status == known.status or claim.mirror or claim.alive or voices.again_at is not None
+    if plain or still_there or not overwritten or not older.may_stand(fleet, known, claim):
         return Judged(known.id, known_so(known, hold=None), tuple(made), superseded=status != known.status, older=True)
     hold = _held(fleet, known, claim, "regressed", now)
     if not _ripe(fleet, hold, claim, now):
         return Judged(known.id, known_so(known, hold=_rested(fleet, hold, now)), tuple(made), older=True)
     return _changed(fleet, known, claim, made, late=late)
-
-
-def _may_stand(fleet: Fleet, known: Agent, claim: Claim) -> bool:
-    """Whether an older claim may be right after all: the same node takes its word back, or a sync overwrote what nodes that can be
-    heard had said a moment ago. What was true hours ago, and elsewhere, never is."""
-    if claim.node.node == known.witness:
-        return True
-    unheard = any(not fleet.nodes[name].fresh for name in (known.witness, known.manager_node) if name in fleet.nodes)
-    return not unheard and claim.contact >= (claims.decided_contact(fleet, known) or 0) - 2 * fleet.policy.sync_jitter
 
 
 def _without_claim(known: Agent) -> Agent:

@@ -52,6 +52,7 @@ class Agent:
     moving: Move | None = None
     overdue: int | None = None  # Unix s: the last keepalive before the silence that was told
     refused: bool = False  # its manager refuses its version now
+    refused_by: str | None = None  # the node whose row has said so ever since that was told
     refused_at: int | None = None  # Unix ms by the stream's clock: up to when that was known when it was last told
     went_at: int | None = None  # Unix s by Wazuh's record: its last disconnection that was decided on
 

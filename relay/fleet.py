@@ -121,11 +121,22 @@ class Table:
     quiet: dict[int, int] = field(default_factory=dict)
     digest: int = 0
     news: set[int] = field(default_factory=set)  # whose row changed after `quiet` was taken: it says nothing of them
+    woken: dict[int, int] = field(default_factory=dict)  # when (node's clock, ms) an id was first not named any more, its row unchanged
     silences: list[tuple[int, int]] = field(default_factory=list)  # (last_keepalive, id) of `quiet`, in order
 
-    def listen(self, quiet: dict[int, int], news: Iterable[int] = ()) -> None:
+    def hear(self, quiet: dict[int, int], taken_at: int) -> None:
+        """Take over a new list of who is quiet."""
+        if quiet != self.quiet:
+            old = taken_at - 2 * models.quiet_after(models.UNKNOWN_PERIOD)
+            left = dict.fromkeys(self.quiet.keys() - quiet.keys() - self.news, taken_at)
+            self.woken = {n: at for n, at in (self.woken | left).items() if n not in quiet and at >= old}
+        for number in self.news & self.woken.keys():
+            del self.woken[number]
+        self.listen(quiet, (), self.woken)
+
+    def listen(self, quiet: dict[int, int], news: Iterable[int], woken: dict[int, int]) -> None:
         """Take over who is quiet; `news`: whose row changed since."""
-        self.quiet, self.news = quiet, set(news)
+        self.quiet, self.news, self.woken = quiet, set(news), woken
         self.silences = sorted((moment, number) for number, moment in quiet.items())
 
     def silent(self, after: int, through: int) -> list[int]:
@@ -310,7 +321,7 @@ def absorb(table: Table, snapshot: wire.Snapshot) -> set[int]:
     if snapshot.quiet is not None:
         quiet = dict(snapshot.quiet)
         touched |= {number for number, _ in table.quiet.items() ^ quiet.items()}
-        table.listen(quiet)
+        table.hear(quiet, snapshot.taken_at)
     return touched
 
 
@@ -370,7 +381,7 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         heard_at=given.now,
         # By one clock alone, so that setting it makes no node unheard.
         seen_at=max(given.now - max(0, given.sent_at - s.taken_at) if readable else 0, known.seen_at if known else 0),
-        as_of=max(min(s.as_of + offset, given.now) if readable else 0, known.as_of if known else 0),
+        as_of=max(min(s.as_of + offset, given.now) if readable and proved else 0, known.as_of if known else 0),  # after a gap it has not
         quiet_at=s.taken_at if s.quiet is not None and readable else (known.quiet_at if known else 0),
         whole=whole,
         proved=proved,

@@ -43,7 +43,7 @@ CROWDED: Final = 2_000
 """Snapshots of a node after which its table is written whole. With 25 deltas a second and a full a minute it never comes to
 that; what drains from a spool may be hours without a full."""
 
-NO_QUIET: Final[stored.Quiet] = ({}, frozenset())
+NO_QUIET: Final[stored.Quiet] = ({}, frozenset(), {})
 PAGE: Final = 1_000  # agents read at once
 PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
 
@@ -311,7 +311,7 @@ class Ledger:
             self._record_snapshot(connection, self._seen[kept.node], view.tables[kept.node], kept)
 
     def _record_quiet(self, connection: Connection, seen: _Seen, table: fleet.Table) -> None:
-        quiet = (table.quiet, frozenset(table.news))
+        quiet = (table.quiet, frozenset(table.news), dict(table.woken))
         if seen.quiet != quiet:
             execute(connection, self._upsert_quiet, [(seen.number, stored.quiet_bytes(quiet))])
         seen.quiet = quiet
@@ -380,8 +380,8 @@ def _table(connection: Connection, seen: _Seen) -> fleet.Table:
     payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
     for (payload,) in connection.execute(payloads):
         fleet.absorb(table, wire.decode(bytes(payload)))
-    quiet, news = seen.quiet
-    table.listen(dict(quiet), news)
+    quiet, news, woken = seen.quiet
+    table.listen(dict(quiet), news, dict(woken))
     return table
 
 

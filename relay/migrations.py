@@ -100,7 +100,11 @@ STEPS: Final[tuple[Step, ...]] = (
     Step(
         4,
         "refusals and disconnections that were told",
-        ("ALTER TABLE agents ADD COLUMN refused_at {big}", "ALTER TABLE agents ADD COLUMN went_at {big}"),
+        (
+            "ALTER TABLE agents ADD COLUMN refused_by TEXT",
+            "ALTER TABLE agents ADD COLUMN refused_at {big}",
+            "ALTER TABLE agents ADD COLUMN went_at {big}",
+        ),
     ),
 )
 

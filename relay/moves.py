@@ -22,9 +22,11 @@ def judge(fleet: Fleet, agent: Agent, claim: Claim | None, now: int) -> tuple[Ag
     place = None if claim is None or not claim.alive else claims.reports_to(fleet, claim)
     if claim is None or place is None or agent.status != "Active" or place == agent.manager_node:
         return known_so(agent, moving=None), None
+    if claim.mirror:  # the node that a copy names is late, or of an older sync
+        return agent, None
     move = agent.moving if agent.moving is not None and agent.moving.node == place else Move(place, claim.contact, claim.seconds)
     agent = known_so(agent, moving=move)
-    if claim.row.status != "active" or claim.frozen or claim.mirror:  # the node that a copy names is late, or of an older sync
+    if claim.row.status != "active" or claim.frozen:
         return agent, None
     left = _left(fleet, agent, move, now)
     if left == "there":

@@ -218,7 +218,7 @@ def _after(agent: Agent, event: Event) -> Agent:
         case "overdue_cleared":
             return replace(agent, overdue=None)
         case _:  # version_refused
-            return replace(agent, refused=True, refused_at=event.timestamp * 1000)
+            return replace(agent, refused=True, refused_by=event.manager_node, refused_at=event.timestamp * 1000)
 
 
 def ghosts(known: Mapping[int, Ghost], told: Told, registered: Mapping[int, Agent], now: int, grace: int) -> list[Ghost]:

@@ -1,7 +1,8 @@
 """Whose version a manager refuses: status_code 1 or 2 on a row whose status stays as it was (manager.c:397). Pure.
 
 Rules
- * Wazuh keeps no time of it. It is told once, until the agent is accepted again: by a contact after what was told.
+ * Wazuh keeps no time of it. It is told once, until the agent is accepted again: by a contact after what was told, on a row that
+   did not say so all the while. (A first keepalive leaves the code where it was, wdb.c:176; the next one takes it away.)
  * On the master's row it may be a worker's word, synced onto whatever stands there by then, as late as the link allows. So a copy
    speaks only for a node that cannot be heard, and nowhere while a worker's own row says it; but the master's row of an agent
    that is its own counts once it is named as quiet: who is accepted keeps alive, and the next keepalive takes the code away.
@@ -14,7 +15,7 @@ from shared import models
 
 from . import claims
 from .claims import Claim
-from .decided import Agent
+from .decided import Agent, known_so
 from .fleet import Fleet, Node
 
 REFUSED: Final = (models.CODE_INVALID_VERSION, models.CODE_VERSION_UNREADABLE)
@@ -23,12 +24,22 @@ REFUSED: Final = (models.CODE_INVALID_VERSION, models.CODE_VERSION_UNREADABLE)
 def judge(fleet: Fleet, agent: Agent, decided: int | None) -> tuple[Agent, Node | None]:
     """The agent, and the node that refuses it where that is new. `decided`: its newest contact, Unix ms by the stream's clock."""
     refusers = [node for node in fleet.nodes.values() if _refuses(fleet, node, agent, decided)]
+    agent = known_so(agent, refused=bool(refusers), refused_by=agent.refused_by if _still_says_so(fleet, agent) else None)
     news = next((node for node in refusers if _is_news(fleet, node, agent)), None)
-    if news is not None:
-        return replace(agent, refused=True, refused_at=news.as_of), news
-    if agent.refused == bool(refusers):
+    if news is None:
         return agent, None
-    return replace(agent, refused=bool(refusers)), None
+    return replace(agent, refused_by=_original(fleet, news, agent), refused_at=news.as_of), news
+
+
+def _still_says_so(fleet: Fleet, agent: Agent) -> bool:
+    row = fleet.tables[agent.refused_by].rows.get(agent.id) if agent.refused_by in fleet.tables else None
+    return row is not None and row.code in REFUSED and row.name == agent.name
+
+
+def _original(fleet: Fleet, node: Node, agent: Agent) -> str:
+    """The node whose word a row is."""
+    claim = claims.of(fleet, node, agent.id)
+    return node.node if claim is None else claims.reports_to(fleet, claim)
 
 
 def _refuses(fleet: Fleet, node: Node, agent: Agent, decided: int | None) -> bool:
@@ -56,6 +67,8 @@ def _is_echo(fleet: Fleet, node: Node, agent: Agent, claim: Claim | None) -> boo
 def _is_news(fleet: Fleet, node: Node, agent: Agent) -> bool:
     if agent.refused_at is None:
         return True
+    if node.node == agent.refused_by:
+        return False
     claim = claims.of(fleet, node, agent.id)
     if claim is None:
         return False

@@ -96,6 +96,7 @@ AGENTS: Final = Table(
     Column("moving_at", _BIG),  # Unix seconds
     Column("overdue", _BIG),  # Unix seconds
     Column("refused", Boolean, nullable=False),
+    Column("refused_by", Text),
     Column("refused_at", _BIG),
     Column("went_at", _BIG),  # Unix seconds
 )

@@ -4,7 +4,7 @@ An overdue keepalive is no status and alters none. It is told once a silence, an
 (overdue_cleared) or when Wazuh says more (any change of the status).
 
 Rules
- * Only the owner's node tells, while it is fresh, its table is proved and its rhythm is learnt; a copy is stamped by others.
+ * Only the owner's node tells, while it is fresh, its rhythm is learnt and its table was proved up to then; a copy is stamped by others.
  * Rule 9: every reachable node has told all up to the deadline, and none of them may have the agent.
 """
 
@@ -39,9 +39,18 @@ def judge(
 
 def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) -> bool:
     node = claim.node
-    if not claim.frozen or claim.mirror or not (node.fresh and node.proved and node.period):
+    if not claim.frozen or claim.mirror or not (node.fresh and node.period):
         return False
-    # What no sync explains was written by the master's own remoted: the agent knocks there.
-    newer = any(other.alive and not other.stamp and other.contact > claim.contact + fleet.policy.sync_jitter for other in heard)
+    newer = any(_is_there(other, claim, fleet.policy.sync_jitter) for other in heard)
     told = min(fleet.through(), now, node.quiet_at + node.offset)  # an older list says nothing of what came after it
     return not newer and told >= claim.contact + patience(node) and not claims.lives_elsewhere(heard, claim)
+
+
+def _is_there(other: Claim, silent: Claim, sync_jitter: int) -> bool:
+    """Whether a row shows that the agent was elsewhere after it fell silent: a knock, whose time no sync carries; or what no sync
+    explains, so that the master's own remoted wrote it. A stamp shows nothing."""
+    if not other.alive or other is silent:
+        return False
+    if other.row.status == "pending":
+        return other.contact > silent.contact + claims.TIE
+    return other.contact > silent.contact + sync_jitter and not other.stamp

@@ -34,8 +34,8 @@ _FACTS: Final = tuple(field.name for field in fields(Node))
 _facts: Final = attrgetter(*_FACTS)
 
 Row = tuple[Any, ...]
-Quiet = tuple[Mapping[int, int], frozenset[int]]
-"""`quiet` and `news` of a fleet.Table."""
+Quiet = tuple[Mapping[int, int], frozenset[int], Mapping[int, int]]
+"""`quiet`, `news` and `woken` of a fleet.Table."""
 
 _Text = TypeVar("_Text", str, str | None)
 
@@ -137,6 +137,7 @@ def agent_row(agent: Agent) -> Row:
         *((None, None, None) if move is None else (plain(move.node), move.since, move.at)),
         agent.overdue,
         agent.refused,
+        plain(agent.refused_by),
         agent.refused_at,
         agent.went_at,
     )
@@ -145,7 +146,7 @@ def agent_row(agent: Agent) -> Row:
 def agent_of(row: Sequence[Any]) -> Agent:
     """The agent that `agent_row` wrote."""
     number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id = row[:12]
-    kind, held, until, began, mirrored, moving_node, moving_since, moving_at, overdue, refused, refused_at, went_at = row[12:]
+    kind, held, until, began, mirrored, moving_node, moving_since, moving_at, overdue, refused, refused_by, refused_at, went_at = row[12:]
     return Agent(
         id=number,
         name=original(name),
@@ -164,6 +165,7 @@ def agent_of(row: Sequence[Any]) -> Agent:
         moving=None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
         overdue=overdue,
         refused=bool(refused),
+        refused_by=original(refused_by),
         refused_at=refused_at,
         went_at=went_at,
     )
@@ -214,15 +216,15 @@ def node_of(facts: str) -> Node:
 
 
 def quiet_bytes(quiet: Quiet) -> bytes:
-    """A node's quiet list, and whose row changed since."""
-    packed: bytes = msgpack.packb((dict(quiet[0]), sorted(quiet[1])))
+    """A node's quiet list, whose row changed since, and who was named before."""
+    packed: bytes = msgpack.packb((dict(quiet[0]), sorted(quiet[1]), dict(quiet[2])))
     return packed
 
 
 def quiet_of(packed: bytes) -> Quiet:
     """What `quiet_bytes` wrote. Raises ValueError, TypeError for what it did not write."""
-    quiet, news = msgpack.unpackb(packed, strict_map_key=False)
-    return dict(quiet), frozenset(news)
+    quiet, news, woken = msgpack.unpackb(packed, strict_map_key=False)
+    return dict(quiet), frozenset(news), dict(woken)
 
 
 def fits(table: Table) -> bool:

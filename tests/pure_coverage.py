@@ -27,6 +27,7 @@ PURE = (
     "relay/ghosts.py",
     "relay/managers.py",
     "relay/moves.py",
+    "relay/older.py",
     "relay/published.py",
     "relay/races.py",
     "relay/refusals.py",

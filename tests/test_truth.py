@@ -125,7 +125,9 @@ def test_a_file_between_two_commits_never_shows_what_is_over() -> None:
 
 
 def hearing_of(looks: list[float], *, behind: float = 0.0) -> Hearing:
-    return Hearing({"node01": [Arrival(look + 0.1, look, look - behind, readable=True, quiet=True) for look in looks]}, stale=30.0)
+    return Hearing(
+        {"node01": [Arrival(look + 0.1, look, look - behind, readable=True, quiet=True, proved=True) for look in looks]}, stale=30.0
+    )
 
 
 def test_a_node_is_heard_while_what_it_says_is_young() -> None:

@@ -150,3 +150,14 @@ def test_a_move_does_not_wake_an_agent_later_than_what_it_waits_for() -> None:
     agent, _ = moves.judge(lab.fleet, replace(known, hold=later), claim, FIRST * 1000)
     assert agent.hold is not None
     assert agent.hold.until < later.until
+
+
+def test_a_copy_that_names_another_manager_begins_no_move() -> None:
+    """Neither worker can be heard, and the master's row says w2: by a sync that may be older than the agent's return to w1."""
+    lab = cluster()
+    for now in range(T0 + 10, T0 + 60, 5):
+        lab.beat("m", now, {})
+    lab.delta("m", row(1, "active", T0 + 60, node="w2"), now=T0 + 60)
+    for now in range(T0 + 65, T0 + 130, 5):
+        lab.beat("m", now, {})
+    assert lab.fleet.agents[1].moving is None

@@ -118,9 +118,11 @@ def test_a_change_stands_over_what_deciding_again_found() -> None:
 def test_what_changes_no_status_gives_the_newest_event_and_leaves_the_rest() -> None:
     back, refused = one("connected", at=90), one("version_refused", at=100, node="node09")
     assert taken(back, refused, known=FOUND) == replace(
-        FOUND, reason="returned", since=90, last_event_id=refused.event_id, refused=True, refused_at=100_000
+        FOUND, reason="returned", since=90, last_event_id=refused.event_id, refused=True, refused_by="node09", refused_at=100_000
+    )  # fmt: skip
+    assert taken(refused, known=FOUND) == replace(
+        FOUND, last_event_id=refused.event_id, refused=True, refused_by="node09", refused_at=100_000
     )
-    assert taken(refused, known=FOUND) == replace(FOUND, last_event_id=refused.event_id, refused=True, refused_at=100_000)
 
 
 def test_a_keepalive_is_overdue_until_the_agent_keeps_alive_or_changes() -> None:

@@ -138,3 +138,15 @@ def test_the_masters_own_refusal_counts_beside_a_workers_once_the_agent_is_quiet
     quiet(lab, T0 + 115, T0 + 120, "m", "w1", "w2", w1={1: T0 + 5}, m={1: T0 + 98})
     assert told(lab).count(REFUSED[0]) == 2
     assert lab.events[-1].manager_node == "m"
+
+
+def test_a_first_keepalive_leaves_the_code_and_is_no_new_refusal() -> None:
+    """It was on w2 meanwhile; its pending on w1 was coalesced away, and update-agent-data does not reset status_code (wdb.c:176)."""
+    lab = cluster()
+    lab.delta("w1", refused(T0 + 5, node="w1", added=0), now=T0 + 10)
+    lab.delta("w2", row(1, "active", T0 + 40, node="w2", added=0), now=T0 + 40)
+    quiet(lab, T0 + 45, T0 + 100, "m", "w1", "w2", w1={1: T0 + 5})
+    assert not lab.fleet.agents[1].refused
+    lab.delta("w1", refused(T0 + 105, node="w1", added=0), now=T0 + 105)
+    lab.beats(T0 + 110)
+    assert told(lab).count(REFUSED[0]) == 1

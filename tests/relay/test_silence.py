@@ -173,3 +173,32 @@ def test_a_syncs_stamp_on_a_copy_keeps_no_silence_from_being_told() -> None:
             lab.delta("m", row(1, "active", LAST + 38, node="w1"), now=now)  # by a master's clock that is ahead
         lab.beat("m", now, {}), lab.beat("w1", now, {1: LAST} if now >= LAST + 15 else {}), lab.beat("w2", now, {})
     assert told(lab) == [(1, "overdue", "keepalive_overdue")]
+
+
+def test_a_copy_that_left_the_quiet_list_by_one_stamp_clears_nothing_until_it_goes_on() -> None:
+    """Its row is as it was but for the keepalive, and is not sent: all that shows is that the list names it no more."""
+    lab = overdue()
+    for now in range(DUE + 5, DUE + 30, 5):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w2", now, {}), lab.beat("w1", now, {1: LAST})
+    for now in range(DUE + 30, DUE + 45, 5):
+        lab.beat("m", now, {}), lab.beat("w2", now, {}), lab.beat("w1", now, {1: LAST})
+    silent(lab, DUE + 45, DUE + 200, m={1: DUE + 28}, w1={1: LAST})
+    assert len(lab.events) == 1
+
+
+def test_who_knocks_at_the_master_is_overdue_nowhere_though_its_row_still_names_the_worker() -> None:
+    lab = cluster()
+    lab.delta("m", row(1, "pending", LAST + 6, node="w1"), now=LAST + 6)
+    for now in range(LAST + 15, DUE + 100, 5):
+        lab.beat("w1", now, {1: LAST}), lab.beat("w2", now, {})
+    assert "overdue" not in [kind for _, kind, _ in told(lab)]
+
+
+def test_a_node_with_a_gap_has_not_told_that_nothing_came() -> None:
+    """Rule 7 and 9: its spool was given up, and the full that stands for it is still to come."""
+    lab = cluster()
+    for now in range(LAST + 15, DUE + 60, 5):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w1", now, {1: LAST}), lab.beat("w2", now, {}, digest=1)
+    assert lab.events == []
+    lab.full("w2", [*lab.speakers["w2"].rows.values()], DUE + 61)
+    assert told(lab) == [(1, "overdue", "keepalive_overdue")]

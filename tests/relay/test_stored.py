@@ -38,9 +38,13 @@ def test_headers_come_back_from_ascii(headers: dict[str, str]) -> None:
     assert stored.headers_of(text) == headers
 
 
-@given(st.dictionaries(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), max_size=5), st.frozensets(st.integers(0, 2**63 - 1)))
-def test_a_quiet_list_comes_back_with_whose_row_changed_since(quiet: dict[int, int], news: frozenset[int]) -> None:
-    assert stored.quiet_of(stored.quiet_bytes((quiet, news))) == (quiet, news)
+NUMBERS = st.integers(0, 2**63 - 1)
+TIMES = st.dictionaries(NUMBERS, NUMBERS, max_size=5)
+
+
+@given(TIMES, st.frozensets(NUMBERS), TIMES)
+def test_a_quiet_list_comes_back_with_whose_row_changed_since(quiet: dict[int, int], news: frozenset[int], woken: dict[int, int]) -> None:
+    assert stored.quiet_of(stored.quiet_bytes((quiet, news, woken))) == (quiet, news, woken)
 
 
 def test_the_largest_number_of_a_row_is_the_largest_that_a_database_holds() -> None:

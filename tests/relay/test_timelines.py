@@ -301,3 +301,19 @@ def test_the_masters_own_stop_is_not_taken_back_by_an_older_keepalive_of_the_wor
     lab.delta("worker1", row(1, "active", T0 + 60 + 45, node="worker1", added=0), now=T0 + 71)
     lab.delta("node01", row(1, "pending", T0 + 62, node="worker1"), now=T0 + 75)
     assert kinds(lab) == [(1, "disconnected", "stopped")]
+
+
+def test_a_stop_that_was_still_to_come_when_its_row_was_read_is_a_workers_and_holds_nothing() -> None:
+    """worker1's clock is 30 s ahead of the master's: its goodbye, synced onto the master's row, lies in the master's future."""
+    lab = cluster("worker1")
+    lab.speakers["worker1"].skew = 30
+    lab.full("worker1", [active(T0 + 30, "worker1", added=0)], T0, quiet=())
+    lab.full("node01", [active(T0, "worker1")], T0, quiet=())
+    lab.waited()
+    for now in range(T0 + 5, T0 + 40, 5):
+        lab.beats(now)
+    lab.delta("worker1", row(1, "disconnected", T0 + 65, code=3, dt=T0 + 71, node="worker1", added=0), now=T0 + 41)
+    lab.delta("worker1", row(1, "pending", T0 + 73, node="worker1", added=0), now=T0 + 43)
+    lab.delta("node01", row(1, "disconnected", T0 + 35, code=3, dt=T0 + 71, node="worker1"), now=T0 + 44)
+    lab.delta("worker1", active(T0 + 83, "worker1", added=0), now=T0 + 53)
+    assert kinds(lab) == [(1, "disconnected", "stopped"), (1, "connected", "returned")]

@@ -48,6 +48,7 @@ class Sent:
     look: float = 0.0
     as_of: float = 0.0
     readable: bool = False
+    proved: bool = False  # whether the rows were known by it, in this life of the collector
     quiet: bool = False  # whether it told who is quiet
 
 
@@ -207,8 +208,9 @@ class Collector:
 
     def _look(self, *, read: bool, beat: bool) -> None:
         now, readable = self._world.now, read and self.state == "ok"
-        sent = Sent(look=now, as_of=now if self._settled() else self._committed, readable=self.state == "ok")
         due = self._fulls.is_due(now) or self._line.owes_full or self._line.gap
+        proved = self._fulls.said_one or readable
+        sent = Sent(look=now, as_of=now if self._settled() else self._committed, readable=self.state == "ok", proved=proved)
         gap, first = self._line.gap and readable, not self._fulls.said_one
         changes = self._read(now, sent, everything=due) if readable else Changes()
         keys = self._read_keys()

@@ -19,7 +19,7 @@ class Hearing:
         self.stale = stale
         self._silences: dict[tuple[str, float], list[tuple[float, float]]] = {}
         self._live = {node: [one for one in said if one.readable and one.at - one.look <= stale] for node, said in arrivals.items()}
-        self._told = {node: [one for one in said if one.readable] for node, said in arrivals.items()}
+        self._told = {node: [one for one in said if one.readable and one.proved] for node, said in arrivals.items()}
         self._quiet = {node: [one for one in said if one.quiet] for node, said in self._told.items()}
 
     @property

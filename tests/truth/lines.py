@@ -34,13 +34,14 @@ class Told:
 
 class Arrival(NamedTuple):
     """A snapshot that reached the stream, by the world's time: when, when it was taken, and up to when its rows tell all;
-    `quiet`: and who is quiet."""
+    `quiet`: and who is quiet; `proved`: whether nothing that came before it was given up."""
 
     at: float
     look: float
     as_of: float
     readable: bool
     quiet: bool
+    proved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class Line:
         delay = self._random.uniform(*self.delay)
         at = max(self._world.now + delay, self._last + _DRAIN)
         self._last = sent.at = at
-        self.arrivals.append(Arrival(at, sent.look, sent.as_of, sent.readable, sent.quiet))
+        self.arrivals.append(Arrival(at, sent.look, sent.as_of, sent.readable, sent.quiet, sent.proved and not self.gap))
         sent_at = int((at - delay + self._node.skew_at(at - delay)) * 1000)
         for _ in range(2 if self.repeats and self._random.random() < self.repeats else 1):
             self._world.push(at, _LAST, self._relay.hear, snapshot, sent_at)

@@ -24,17 +24,14 @@ def moved(scene: Scene) -> Iterator[Want]:
         for before, stay in pairwise(mine):
             told = [one.at for one in scene.told.get(agent, ()) if one.kind == "moved" and one.node == stay.node and stay.begin <= one.at]
             if any(scene.reports_to(agent, at) != stay.node for at in (stay.begin, *told)):
-                yield _want(scene, agent, before, stay, _came(mine, stay))
+                yield _want(scene, agent, before, stay, _came(scene, agent, mine, stay))
 
 
-def _came(mine: Sequence[Stay], stay: Stay) -> float:
-    """When the agent came to that manager: it may have been away from it, and with no other."""
-    came = stay.begin
-    for other in reversed(mine[: mine.index(stay)]):
-        if other.node != stay.node:
-            break
-        came = other.begin
-    return came
+def _came(scene: Scene, agent: Subject, mine: Sequence[Stay], stay: Stay) -> float:
+    """When the agent came to that manager, for all that is known: it may have been away from it, and with others that were not heard."""
+    told = [one.at for one in scene.told.get(agent, ()) if one.at < stay.begin and one.kind in ("moved", "connected", *_STATUSES)]
+    since = max(told, default=0.0) - scene.behind
+    return min(other.begin for other in mine if other.node == stay.node and (other.begin >= since or other is stay))
 
 
 def _want(scene: Scene, agent: Subject, before: Stay, stay: Stay, came: float) -> Want:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from relay.fleet import Policy
-from tests.truth.collectors import Cadence, Collector, Log
+from tests.truth.collectors import NEVER, Cadence, Collector, Log
 from tests.truth.dues import Dues
 from tests.truth.faults import KINDS, Faults, Stage
 from tests.truth.judge import Said, Verdict, judge
@@ -185,11 +185,27 @@ def _lit(scene: Scene, happened: Iterable[Wanted]) -> Iterator[Wanted]:
     registered: dict[tuple[int, str], float] = {}
     for one in happened:
         of = one.expected
-        known = min(scene.hearing.known_at(of.node, of.at), scene.until) if of.node else of.at
+        known = min(scene.hearing.known_at(of.node, of.at), _copied(scene, of), scene.until) if of.node else of.at
         light = max(known if known - of.at > LONG else 0.0, registered.get((of.agent_id, of.name), 0.0))
         if of.kind == "registered" and light:
             registered[of.agent_id, of.name] = light
         yield replace(one, light=light) if light > of.at else one
+
+
+_COPIED: dict[str, tuple[str, tuple[str, ...]]] = {  # kind -> how the row says it, and what ends it
+    "connected": ("active", ("stopped", "died", "moved", "lost", "refused", "removed")),
+    "disconnected": ("disconnected", ("started", "removed")),
+}
+
+
+def _copied(scene: Scene, of: Expected) -> float:
+    """When the stream had it from the master's copy, synced while it was so."""
+    agent, master = (of.agent_id, of.name), scene.world.master.name
+    status, ends = _COPIED.get(of.kind, ("", ()))
+    over = next((fact.at for fact in scene.facts.get(agent, ()) if fact.at > of.at and fact.what in ends), scene.until)
+    versions = scene.versions(master, agent, of.at, over + scene.world.config.sync_period)
+    shown = (one.sent.at for one in versions if one.row is not None and one.look >= of.at and one.row.status == status)
+    return next(shown, NEVER)
 
 
 def _expected(world: World, until: float) -> list[Expected]:

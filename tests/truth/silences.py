@@ -79,7 +79,8 @@ def _overdue(scene: Scene, silence: _Silence) -> Want | None:
     stamped = _stamped(scene, node)
     quiet = scene.hearing.known_at(node, last + stamped + patience + _ROUNDING, quiet=True)
     due = max(quiet, scene.hearing.all_known_at(last + stamped + patience + _ROUNDING)) + _WORD
-    about = (last - _ROUNDING, last + stamped + _ROUNDING)
+    clocked = not scene.wrong.get(node)  # what was written while a clock was off cannot be told from what came after
+    about = (last - _ROUNDING, last + stamped + _ROUNDING) if clocked else (-FOREVER, FOREVER)
     if silence.until >= due and due < scene.until and _must(scene, silence, due):
         by = "" if stamped else node
         return Want("overdue", silence.agent, "must", silence.began, begin, due, by, about, silence.cause)
@@ -141,6 +142,7 @@ def _cleared(scene: Scene, agent: Subject, overdue: Told) -> Want | None:
     due = scene.hearing.all_known_at(max(steady, overdue.at) + _ROUNDING) + scene.hearing.known_at(stay.node, steady) - steady + _WORD
     must = (
         stay.accepted and stay.end > due and changed > due and due < scene.until
+        and overdue.at > scene.began and at > scene.began
         and scene.is_settled(stay.node, begin=overdue.at, end=due)
     )  # fmt: skip
     word: Word = "must" if must else "may"

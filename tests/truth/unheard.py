@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from shared import models
 from tests.truth.collectors import Version
-from tests.truth.contacts import Stay
+from tests.truth.contacts import FOREVER, Stay
 from tests.truth.notices import Subject
 from tests.truth.scene import Scene
 from tests.truth.shown import Wanted
@@ -22,6 +22,7 @@ from tests.world.oracle import Expected
 
 _JITTER = 31.0  # seconds: a copy's contact is stamped when it is synced
 _MARGIN = 5.0  # seconds by which a node may be taken for unheard earlier or later
+_BEFORE = 0.5  # seconds
 _SOON = 40.0  # seconds: what waits for a sync's jitter, and a beat
 _TITLES = {"active": "Active", "pending": "Pending", "disconnected": "Disconnected"}
 
@@ -42,14 +43,21 @@ class _Absence:
 def unheard(scene: Scene) -> Iterator[Wanted]:
     """What may be told, in no order."""
     for stays in scene.stays.values():
-        for stay in stays:
+        for stay, following in zip(stays, (*stays[1:], None), strict=True):
+            over = _over(scene, stay, following)
             for last, heard in scene.hearing.silences(stay.node, scene.hearing.stale - _MARGIN):
-                begin, end = max(last + scene.hearing.stale - _MARGIN, stay.begin), min(heard, stay.end)
+                begin, end = max(last + scene.hearing.stale - _MARGIN, stay.begin), min(heard, over)
                 if begin < end and end > scene.began:
                     again = min(heard, scene.until)
                     over = min(scene.hearing.known_at(stay.node, again), scene.until)
                     known, before = _known(scene, stay, last), _before(scene, stay, last)
                     yield from _of(scene, _Absence(stay, begin, end, again, over, known, before))
+
+
+def _over(scene: Scene, stay: Stay, following: Stay | None) -> float:
+    """When there was more to know of the agent than that it had been there: at its goodbye, or where it came to next."""
+    ends = (fact.at for fact in scene.facts.get(stay.agent, ()) if fact.what in ("stopped", "removed") and fact.at >= stay.begin)
+    return min(stay.end if stay.end == FOREVER else next(ends, FOREVER), following.begin if following else FOREVER)
 
 
 def _known(scene: Scene, stay: Stay, last: float) -> float | None:
@@ -81,8 +89,8 @@ def _heard_again(scene: Scene, absence: _Absence) -> Iterator[float]:
         spans = scene.hearing.silences(node, scene.hearing.stale - _MARGIN)
         yield from (heard for _, heard in spans if absence.begin < heard < absence.end)
     yield absence.end
-    if absence.heard > absence.end:  # it was there, and is told of when that comes to light
-        yield absence.heard
+    if absence.heard > absence.end:  # it was there, and is told of when that comes to light, before what came after
+        yield absence.heard - _BEFORE
 
 
 def _said(scene: Scene, absence: _Absence) -> Iterable[tuple[float, Version]]:
