@@ -71,9 +71,9 @@ class Managers(Cluster):
     async def kill(self, node: str) -> None:
         """kill -9, until `bring_back`."""
         self.held.add(node)
-        self._stale.add(node)
         async with self._turns[node]:
             await self.nodes[node].kill()
+            self._stale.add(node)  # now: who had the turn may just have given the table back
 
     async def bring_back(self, node: str, *, as_left: float = 0.0, emptied: bool = False) -> None:
         """Start a killed node with the table that the world says it has; before that, for `as_left` seconds, it answers with
