@@ -29,6 +29,7 @@ from tests.soak.stage import Plan, Stage
 from tests.soak.takeover import spread
 
 BAR: Final = 1.0  # seconds
+PAUSE: Final = 0.02  # seconds between two poisoned messages: RAW must hold them all, and some are of half a megabyte
 PATIENCE: Final = 30.0
 NODE: Final = "node01"
 SUBJECT: Final = f"wazuh.raw.{NODE}"
@@ -122,6 +123,7 @@ async def _poisoned_change(stage: Stage, client: Client, reason: str) -> list[in
         while await reader.last(client, "WAZUH_EVENTS") == before:
             _, subject, body, headers = next(one for one in poisons(stage) if one[0] == reason)
             places.append((await client.jetstream().publish(subject, body, headers=dict(headers))).seq)
+            await asyncio.sleep(PAUSE)
     return places
 
 
