@@ -27,7 +27,7 @@ truth: $(VENV)/.ready ## Play a cluster's days in virtual time against the rules
 	@$(BIN)/python tests/truth/run.py $(ARGS)
 
 .PHONY: soak
-soak: $(VENV)/.ready ## Kill and break everything while agents live, then hold EVENTS against what they did (ARGS="--minutes 5 --seed 7 --nodes 3 --agents 500 --json")
+soak: $(VENV)/.ready ## Kill and break everything while agents live, then hold EVENTS against what they did (ARGS="--minutes 5 --seed 7 --nodes 3 --agents 500 --json", or "takeover", "outage", "poison")
 	@$(BIN)/python tests/soak/run.py $(ARGS)
 
 .PHONY: lint

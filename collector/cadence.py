@@ -101,7 +101,9 @@ class Rhythm:
     keepalives of agents are that go on living then says which: nobody's is older than one period.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: int = 0) -> None:
+        """`known`: the period (ms) that was learnt by whoever looked before; it counts until another is learnt."""
+        self._known = known
         self._last: dict[int, int | None] = {}
         self._differences: deque[int] = deque(maxlen=DIFFERENCES)
         self._age: dict[int, int] = {}
@@ -115,9 +117,9 @@ class Rhythm:
 
     @property
     def period(self) -> int:
-        """Milliseconds; 0 until learnt."""
+        """Milliseconds; 0 while nobody has learnt it."""
         if len(self._differences) < ENOUGH:
-            return 0
+            return self._known
         ordered = sorted(self._differences)
         seen = max(SHORTEST_PERIOD, ordered[int(len(ordered) * LOW_QUANTILE)])
         return 1000 * seen // self._multiple(seen)

@@ -78,12 +78,15 @@ class _Keys:
 
 
 class Lookout:
-    """Looks, on the reader's thread alone. `open_keys` gives a fresh KeysFile; `guard` is the source's."""
+    """Looks, on the reader's thread alone. `open_keys` gives a fresh KeysFile; `guard` is the source's; `period` (ms) is what was
+    known of the agents' rhythm before, 0 nothing."""
 
-    def __init__(self, source: Source, open_keys: Callable[[], KeysFile], clock: Clock, guard: Guard, telemetry: Telemetry) -> None:
+    def __init__(
+        self, source: Source, open_keys: Callable[[], KeysFile], clock: Clock, guard: Guard, telemetry: Telemetry, period: int = 0
+    ) -> None:
         self._source, self._open_keys, self._clock, self._guard, self._telemetry = source, open_keys, clock, guard, telemetry
         self._mirror = Mirror()
-        self._rhythm = Rhythm()
+        self._rhythm = Rhythm(period)
         self._keys = _Keys(open_keys())
         self._state = _Source(Look(0, 0, 0, source.kind, "ok", "", 0, "unread", None, 0, 0, 0))
 
@@ -99,6 +102,8 @@ class Lookout:
     def look(self, *, whole: bool, quiet: bool, late: float) -> Finding:
         """Look at everything (`whole`) or at what moved, and who is quiet; `late` (seconds) is told as it is."""
         was, taken_at = self._state.look, self._clock.now_ms()
+        if taken_at < was.taken_at:  # the clock was set back: nothing would seem newer until it has caught up
+            self._state.quiet_as_of = 0
         self._look_at_keys(whole)
         reading, silence, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
         changes = self._absorb(reading) if reading else NO_CHANGES

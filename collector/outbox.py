@@ -44,6 +44,11 @@ class Outbox:
         """Bytes of the payloads that wait in the spool."""
         return self._spool.size()
 
+    def remember_period(self, period: int) -> None:
+        """Let the next process know the agents' rhythm, once it is learnt. Raises SpoolFailed."""
+        if period not in (0, self._spool.period):
+            self._spool.remember_period(period)
+
     def keep(self, item: Item, *, gap: bool) -> bool:
         """Put an item into the spool; `gap`: it is a full flagged as one. False: everything was given up (see Spool.put).
 

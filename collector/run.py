@@ -7,6 +7,7 @@ Rules
  * One thread reads from Wazuh, blocking: at this rate it costs half of what asyncio's streams do.
  * The end (SIGTERM, SIGINT) takes at most END_S: the reader stops, what waits is published as far as that goes, and what
    is not stays in the spool.
+ * A spool that its disk refuses is tried again: pages of health say so meanwhile.
  * If the reader or the publisher ends unasked, the process ends with the reason: half a collector looks like a quiet one.
 """
 
@@ -47,6 +48,7 @@ _logger = logging.getLogger("collector")
 END_S: Final = 4.5
 READER_END_S: Final = 1.0  # the reader may be waiting for an answer; then it is left behind
 DRAIN_S: Final = 2.5
+SPOOL: Final = Words("spool", "spool_failed", "the spool cannot be opened, it is tried again", "spool_back", "the spool is open")
 
 NATS_LEVELS: Final[dict[jetstream.State, logs.Level]] = {
     "nats_connected": "info",
@@ -57,17 +59,9 @@ NATS_LEVELS: Final[dict[jetstream.State, logs.Level]] = {
 
 
 def run(config: "configs.Config") -> int:
-    """Run until SIGTERM or SIGINT; 0. Raises ConfigError before anything is started, Stop where a part of it died."""
+    """Run until SIGTERM or SIGINT; 0. Raises ConfigError before anything is read, Stop where a part of it died."""
     logs.configure("collector", config.monitoring.log_level, config.monitoring.log_format, sys.stderr)
-    clock = SystemClock()
-    identity = _identity(config.wazuh)
-    signer = _signer(config.security)
-    spool = Spool.open(config.collector.spool_path, config.collector.spool_max_bytes, clock.now_ms() // 1000, identity.node)
-    service = _Service(config, identity, signer, spool, clock)
-    asyncio.run(service.run())
-    if not service.reading:
-        spool.close()  # else it is the reader's to the last moment, and the kernel gives it back
-    logs.log(_logger, "info", "stopped", "stopped", waiting=spool.depth())
+    asyncio.run(_serve(config, _identity(config.wazuh), _signer(config.security), SystemClock()))
     return 0
 
 
@@ -80,6 +74,51 @@ def _signer(security: "configs.SecurityConfig") -> sealing.MessageSigner:
     if security.signing_key_path is None:
         raise ConfigError("security.signing_key_path is not set; every snapshot is signed: name a file with this node's key")
     return sealing.MessageSigner(keyring.read_key(security.signing_key_path))
+
+
+async def _serve(config: "configs.Config", identity: Identity, signer: sealing.MessageSigner, clock: Clock) -> None:
+    """The pages of health; behind them the spool, as soon as its disk takes it; and all the rest."""
+    asked, telemetry = _asked_to_stop(), Telemetry("collector")
+    signs = Signs(health.Readiness("source", "nats", "raw", "spool"), telemetry, _logger)
+    pages = await _serve_pages(config.monitoring, signs)
+    try:
+        spool = await _opened(config.collector, identity.node, Guard(SPOOL, signs, clock, Backoff(jitter=random.random)), clock, asked)
+        if spool is not None:
+            service = _Service(config, identity, signer, spool, clock, signs)
+            await service.run(asked)
+            if not service.reading:
+                spool.close()  # else it is the reader's to the last moment, and the kernel gives it back
+            logs.log(_logger, "info", "stopped", "stopped", waiting=spool.depth())
+    finally:
+        await pages.close()
+
+
+async def _serve_pages(monitoring: "configs.MonitoringConfig", signs: Signs) -> health.HealthServer:
+    telemetry = signs.metrics
+    server = health.HealthServer(signs.readiness, telemetry.text, telemetry.content_type)
+    if monitoring.enable_metrics:
+        try:
+            await server.start(monitoring.metrics_port)
+        except OSError as error:
+            text = f"127.0.0.1:{monitoring.metrics_port} cannot be listened on ({error.strerror}); set another monitoring.metrics_port"
+            raise ConfigError(text) from error
+        logs.log(_logger, "info", "health_listening", f"/healthz, /readyz and /metrics on 127.0.0.1:{server.port}", port=server.port)
+    return server
+
+
+async def _opened(collector: "configs.CollectorConfig", node: str, guard: Guard, clock: Clock, asked: asyncio.Future[None]) -> Spool | None:
+    """The spool, however long its disk refuses it; None where the end is asked for first."""
+
+    async def attempt() -> Spool:
+        return Spool.open(collector.spool_path, collector.spool_max_bytes, clock.now_ms() // 1000, node)
+
+    opening: asyncio.Future[Spool] = asyncio.create_task(guard.insist(attempt))
+    await asyncio.wait((asked, opening), return_when=asyncio.FIRST_COMPLETED)
+    if opening.done():
+        return opening.result()
+    opening.cancel()
+    await asyncio.wait({opening})
+    return None
 
 
 @dataclass(slots=True)
@@ -119,17 +158,17 @@ class _Pages:
 class _Service:
     """Everything that runs at once."""
 
-    def __init__(self, config: "configs.Config", identity: Identity, signer: sealing.MessageSigner, spool: Spool, clock: Clock) -> None:
+    def __init__(
+        self, config: "configs.Config", identity: Identity, signer: sealing.MessageSigner, spool: Spool, clock: Clock, signs: Signs
+    ) -> None:
         self._config, self._identity, self._signer, self._spool, self._clock = config, identity, signer, spool, clock
-        self._telemetry = Telemetry("collector")
-        self._pages = _Pages(health.Readiness("source", "nats", "raw", "spool"), self._telemetry, spool)
+        self._signs, self._telemetry = signs, signs.metrics
+        self._pages = _Pages(signs.readiness, signs.metrics, spool)
         self._stop_reading = threading.Event()
         self.reading = False
 
-    async def run(self) -> None:
+    async def run(self, asked: asyncio.Future[None]) -> None:
         """Start all, wait for the end, end all."""
-        asked = _asked_to_stop()
-        pages = await self._serve_pages()
         connection = jetstream.Connection(self._config.nats, f"collector-{self._identity.node}", self._pages.nats)
         await connection.start()
         publisher, watch = self._parts(connection)
@@ -142,7 +181,7 @@ class _Service:
         await asyncio.wait((asked, *parts), return_when=asyncio.FIRST_COMPLETED)
         try:
             async with asyncio.timeout(END_S):
-                await self._end(reader, publisher, publishing, connection, pages)
+                await self._end(reader, publisher, publishing, connection)
         except TimeoutError:
             logs.log(_logger, "warning", "stopping", "NATS did not close in time; the connection is dropped")
         for part in parts:
@@ -164,13 +203,14 @@ class _Service:
             clock,
             self._guard(SOURCE, Backoff(highest=poll_interval, jitter=random.random)),
             telemetry,
+            self._spool.period,
         )
         plan = Plan(clock.monotonic(), poll_interval, config.collector.full_interval)
         composer = Composer(self._identity, self._spool.boot)
         return publisher, Watch(source, lookout, composer, outbox, plan, clock, telemetry, poll_interval, self._pages.finding)
 
     def _guard(self, words: Words, backoff: Backoff) -> Guard:
-        return Guard(words, Signs(self._pages.readiness, self._telemetry, _logger), self._clock, backoff)
+        return Guard(words, self._signs, self._clock, backoff)
 
     def _start_reader(self, watch: Watch) -> asyncio.Future[None]:
         """The reader thread; the future tells its end, and why."""
@@ -194,18 +234,6 @@ class _Service:
         threading.Thread(target=body, name="reader", daemon=True).start()
         return ended
 
-    async def _serve_pages(self) -> health.HealthServer:
-        server = health.HealthServer(self._pages.readiness, self._telemetry.text, self._telemetry.content_type)
-        monitoring = self._config.monitoring
-        if monitoring.enable_metrics:
-            try:
-                await server.start(monitoring.metrics_port)
-            except OSError as error:
-                text = f"127.0.0.1:{monitoring.metrics_port} cannot be listened on ({error.strerror}); set another monitoring.metrics_port"
-                raise ConfigError(text) from error
-            logs.log(_logger, "info", "health_listening", f"/healthz, /readyz and /metrics on 127.0.0.1:{server.port}", port=server.port)
-        return server
-
     def _log_start(self) -> None:
         who = self._identity
         text = f"watching node {who.node} of cluster {who.cluster}"
@@ -228,7 +256,6 @@ class _Service:
         publisher: Publisher,
         publishing: asyncio.Task[None],
         connection: jetstream.Connection,
-        pages: health.HealthServer,
     ) -> None:
         logs.log(_logger, "info", "stopping", "stopping: what waits is published as far as that goes", waiting=self._spool.depth())
         self._stop_reading.set()
@@ -237,7 +264,6 @@ class _Service:
         await asyncio.wait({publishing}, timeout=DRAIN_S)
         publishing.cancel()
         await asyncio.wait({publishing})
-        await pages.close()
         await connection.close()
 
 

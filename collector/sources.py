@@ -2,7 +2,8 @@
 
 Rules
  * `socket` and `file` are what they say. `auto` takes the socket where it answers a harmless SELECT, else the file;
-   having fallen back, it tries the socket again every RETRY_SOCKET seconds.
+   having fallen back, it tries the socket again: soon, for wazuh-db may just be starting again, then ever more rarely,
+   for one that hangs costs a whole request_timeout each time.
  * `auto` never goes back in time: where the file is older than what the socket has shown, the socket's fault is told
    instead. (A wazuh-db that hangs has not committed; one that was stopped has.)
  * A source that cannot be read raises SourceUnavailable; it stays usable and is simply asked again later.
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from shared import clock as clocks
+from shared.backoff import Backoff
 from shared.errors import SourceUnavailable
 from shared.models import SourceKind
 
@@ -23,9 +25,10 @@ from .rows import Reading
 if TYPE_CHECKING:
     from shared import config as configs
 
-__all__ = ["RETRY_SOCKET", "AutoSource", "Reading", "Source", "open_source"]
+__all__ = ["RETRY_FIRST", "RETRY_HIGHEST", "AutoSource", "Reading", "Source", "open_source"]
 
-RETRY_SOCKET: Final = 60.0  # seconds
+RETRY_FIRST: Final = 1.0  # seconds from the socket's failure to the next try; each wait is twice the one before
+RETRY_HIGHEST: Final = 60.0
 
 
 class Source(Protocol):
@@ -63,6 +66,7 @@ class AutoSource:
     def __init__(self, socket: Source, file: Source, clock: clocks.Clock) -> None:
         self._socket, self._file, self._clock = socket, file, clock
         self._current = socket
+        self._backoff = Backoff(RETRY_FIRST, RETRY_HIGHEST, jitter=lambda: 1.0)  # nobody else asks this daemon
         self._retry_at = 0.0
 
     @property
@@ -83,6 +87,7 @@ class AutoSource:
             except SourceUnavailable as error:
                 return self._fall_back(error)
             self._current = self._socket
+            self._backoff.reset()
             return reading
         return self._file.read()
 
@@ -97,7 +102,7 @@ class AutoSource:
 
     def _fall_back(self, why: SourceUnavailable) -> Reading:
         self._socket.close()
-        self._retry_at = self._clock.monotonic() + RETRY_SOCKET
+        self._retry_at = self._clock.monotonic() + self._backoff.next()
         try:
             reading = self._file.read()
         except SourceUnavailable as error:

@@ -2,6 +2,7 @@
 
 Rules
  * A snapshot with news is here before it is published and leaves when NATS has acked it. Payloads are kept byte for byte.
+ * What a node's agents are known to keep alive at outlives the process too (`period`): without it nobody is quiet for long.
  * `boot` grows with every opening. It is at least the Unix time, so that a spool that was lost still counts upwards.
  * Items keep the (boot, seq) under which they were made and leave in that order, also after a restart.
  * Bounded: where an item does not fit, all give way and a gap is owed: the next full must be flagged as one. What is
@@ -14,6 +15,7 @@ Safe to use from several threads.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -32,6 +34,8 @@ _CACHE_KIB: Final = 256  # SQLite's default of 2 MiB buys nothing for a queue
 _BUSY_S: Final = 5.0  # an operator may be looking at it with sqlite3
 _WAL_BYTES: Final = 4 << 20
 _FREE_PAGES: Final = 256  # given back to the disk when the spool is empty
+_PASSING: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM)
+_PASSING_ERRNO: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _SETTINGS: Final = f"""
 PRAGMA auto_vacuum=INCREMENTAL;
@@ -44,7 +48,7 @@ _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE items (boot INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (boot, seq));
-INSERT INTO meta VALUES ('boot', 0), ('gap', 0), ('node', '');
+INSERT INTO meta VALUES ('boot', 0), ('gap', 0), ('node', ''), ('period', 0);
 PRAGMA application_id={_APPLICATION_ID};
 PRAGMA user_version={_SCHEMA_VERSION};
 COMMIT;
@@ -52,7 +56,7 @@ COMMIT;
 
 
 class SpoolFailed(Transient):
-    """The disk refused a write."""
+    """The disk refused the spool. It can pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class Spool:
 
     @classmethod
     def open(cls, path: Path, max_bytes: int, now_s: int, node: str) -> "Spool":
-        """Open or make the spool of `node`. Raises ConfigError: in use, not writable, not a spool, of another node."""
+        """Open or make the spool of `node`. Raises ConfigError: in use, not writable, not a spool, of another node; SpoolFailed
+        where the disk is full or ails, and the same call may be right later."""
         lock = _lock(path)
         connection: sqlite3.Connection | None = None
         try:
@@ -85,10 +90,8 @@ class Spool:
             if connection is not None:
                 connection.close()
             os.close(lock)
-            if isinstance(error, SpoolFailed):
-                raise ConfigError(str(error)) from error
             if isinstance(error, OSError | sqlite3.Error):
-                raise ConfigError(f"spool {path} cannot be used ({error}); {_advice(error, path)}") from error
+                raise _refusal(error, path) from error
             raise
 
     def __init__(self, connection: sqlite3.Connection, lock: int, path: Path, max_bytes: int, now_s: int, node: str) -> None:
@@ -105,8 +108,10 @@ class Spool:
                 f"let it send them under the old wazuh.manager_node first, or move the file aside"
             )
         self._gap = bool(meta["gap"])
+        self.period: int = meta.get("period", 0)
+        """Milliseconds between two keepalives of this node's agents, as they were learnt last; 0 never."""
         self.boot: int = max(meta["boot"] + 1, now_s)
-        with self._transaction():
+        with _begun(connection):
             self._write_meta(boot=self.boot, node=node)
 
     @property
@@ -147,6 +152,12 @@ class Spool:
                 self._bytes += len(item.payload)
             return fits or gap
 
+    def remember_period(self, period: int) -> None:
+        """The agents' rhythm was learnt. Raises SpoolFailed."""
+        with self._lock, self._transaction():
+            self._write_meta(period=period)
+        self.period = period
+
     def oldest(self) -> Item | None:
         """The item that leaves first. Raises SpoolFailed."""
         if not self._depth:
@@ -185,14 +196,12 @@ class Spool:
                 self._connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
 
     def _write_meta(self, **values: Any) -> None:
-        self._connection.executemany("UPDATE meta SET value=? WHERE key=?", [(value, key) for key, value in values.items()])
+        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._failing():
-            self._connection.execute("BEGIN IMMEDIATE")
-            with self._connection:  # commits, or rolls back
-                yield
+        with self._failing(), _begun(self._connection):
+            yield
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
@@ -202,13 +211,29 @@ class Spool:
             raise SpoolFailed(f"spool {self._path} cannot be written ({error}); {_advice(error, self._path)}") from error
 
 
+@contextlib.contextmanager
+def _begun(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:  # commits, or rolls back
+        yield
+
+
+def _refusal(error: OSError | sqlite3.Error, path: Path) -> SpoolFailed | ConfigError:
+    """What it means that a spool cannot be opened."""
+    if isinstance(error, OSError):
+        passes, why = error.errno in _PASSING_ERRNO, error.strerror
+    else:
+        passes, why = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _PASSING, str(error)
+    return (SpoolFailed if passes else ConfigError)(f"spool {path} cannot be used ({why}); {_advice(error, path)}")
+
+
 def _lock(path: Path) -> int:
     """A lock that the kernel gives back whenever this process ends."""
     beside = path.with_name(path.name + ".lock")
     try:
         lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(f"spool {path} cannot be used ({error.strerror}); {_advice(error, path)}") from error
+        raise _refusal(error, path) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -253,6 +278,8 @@ def _advice(error: Exception, path: Path) -> str:
     text = str(error).lower()
     if "full" in text or "no space" in text:
         return "free some disk space; meanwhile whole snapshots are sent and single changes may be missed"
+    if "i/o error" in text or "input/output" in text or "too large" in text:
+        return "its disk takes no more, or ails: see the system's log"
     if "not a database" in text or "malformed" in text:
         return f"it is damaged: move it aside and start again (mv {path} {path}.damaged), a full snapshot will follow"
     return f"the collector's user needs to write to the directory {path.parent}"

@@ -82,6 +82,7 @@ class Watch:
         )
         for saying in said:
             self._say(saying, finding, now)
+        self._remember(finding.look.period)
         self._plan.said(now, Due(beat=due.beat, full=due.full and finding.whole is not None))
         self._measure(late)
         self._told(finding)
@@ -111,15 +112,24 @@ class Watch:
         try:
             kept = self._outbox.keep(item, gap=saying.gap)
         except SpoolFailed as error:
-            if str(error) != self._said.disk_complaint:
-                logs.log(_logger, "error", "spool_failed", str(error))
-            self._said.disk_complaint = str(error)
+            self._complain(error)
             return
         self._said.disk_complaint = ""
         if not kept:
             self._telemetry.count("wazuh_jetstream_collector_spool_gaps_total")
             text = "the spool is full: what waited in it is given up, and a full snapshot takes its place; see why NATS takes nothing"
             logs.log(_logger, "error", "spool_full", text)
+
+    def _remember(self, period: int) -> None:
+        try:
+            self._outbox.remember_period(period)
+        except SpoolFailed as error:
+            self._complain(error)
+
+    def _complain(self, error: SpoolFailed) -> None:
+        if str(error) != self._said.disk_complaint:
+            logs.log(_logger, "error", "spool_failed", str(error))
+        self._said.disk_complaint = str(error)
 
     def _rest(self, stop: threading.Event) -> None:
         now = self._clock.monotonic()

@@ -93,8 +93,9 @@ class Publisher:
         self._wake.set()
 
     def doubt(self) -> None:
-        """The connection was lost: what the stream holds is to be read again."""
+        """The connection was lost and is back: what the stream holds is to be read again, now."""
         self._expected = None
+        self._guard.hurry()
 
     def finish(self) -> None:
         """Return from `run` once the outbox is empty."""
@@ -131,6 +132,8 @@ class Publisher:
         if self._expected is None:
             await self._recover()
         batch, self._ready = self._ready or await self._prepare(self._done), None
+        if self._expected is None:  # the connection was lost meanwhile
+            return True
         if not batch.outgoing:
             await self._marked()
             return False

@@ -234,6 +234,8 @@ class Relay:
             self._metrics.gauge("wazuh_jetstream_nats_connected", connected)
         if state == "nats_rebuilt":
             self._metrics.count("wazuh_jetstream_nats_rebuilds_total")
-        if state == "nats_connected" and self._publisher is not None:
-            self._publisher.doubt()
+        if state == "nats_connected":
+            self._raw.hurry()
+            if self._publisher is not None:
+                self._publisher.doubt()
         logs.log(LOGGER, "info" if state == "nats_connected" else "warning", state, detail)

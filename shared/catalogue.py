@@ -160,6 +160,7 @@ LogEvent = Literal[
     "source_back",
     "source_changed",
     "source_lost",
+    "spool_back",
     "spool_failed",
     "spool_full",
     # relay
@@ -208,7 +209,8 @@ EVENTS: Final[dict[LogEvent, str]] = {
     "source_back": "Wazuh's agents can be read again.",
     "source_changed": "Where both ways in are allowed, the other one is used now.",
     "source_lost": "Wazuh's agents cannot be read.",
-    "spool_failed": "The disk refused the spool; whole snapshots are sent from memory.",
+    "spool_back": "The spool could be opened.",
+    "spool_failed": "The disk refused the spool: at the start it is tried again, later whole snapshots are sent from memory.",
     "spool_full": "The spool is full: single changes gave way to one full snapshot.",
     # relay
     "baseline_done": "Every node was heard; from here on differences are events.",

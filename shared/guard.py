@@ -91,6 +91,11 @@ class Guard:
             self._turned.set()
             logs.log(self._signs.logger, "info", self._words.back_event, self._words.back, **fields)
 
+    def hurry(self) -> None:
+        """What it failed for may be over: the next attempt may be made at once."""
+        self._breaker.hurry()
+        self._turned.set()
+
     async def wait(self) -> None:
         """Return when an attempt may be made: at once, unless the last one failed."""
         while (seconds := self.delay()) > 0:

@@ -16,6 +16,11 @@ class ManualClock:
         """Seconds that the test let pass."""
         return (self._now_ms - self._start_ms) / 1000
 
+    def set_back(self, seconds: float) -> None:
+        """Somebody sets the wall clock back; no time passes."""
+        self._now_ms -= round(seconds * 1000)
+        self._start_ms -= round(seconds * 1000)
+
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self._now_ms += round(seconds * 1000)

@@ -1,6 +1,6 @@
 """Laws of `make soak`'s checker: it finds what is lost, doubled, reordered, false or unverified, and excuses what no source could show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -191,9 +191,15 @@ STOOD = {
 }
 
 
-def weighed(changes: list[tuple[int, str, str, float]], log: raw.Log | None = None, **more: Mapping[str, list[raw.Span]]) -> Verdict:
-    evidence = checker.Evidence(HISTORY, log or raw.Log(), STOOD, more.get("blind", {}), more.get("unsure", {}), BASE)
-    terms = Terms(BASE + 120, 5.0, 20.0, World(WorldConfig(nodes=cluster(1), start=BASE), seed=1), "node01", 5.0, more.get("deaf", {}))
+def weighed(
+    changes: list[tuple[int, str, str, float]],
+    log: raw.Log | None = None,
+    history: Sequence[Fact] = HISTORY,
+    **more: Mapping[str, list[raw.Span]],
+) -> Verdict:
+    evidence = checker.Evidence(history, log or raw.Log(), STOOD, more.get("blind", {}), more.get("unsure", {}), BASE)
+    world = World(WorldConfig(nodes=cluster(1), start=BASE), seed=1)
+    terms = Terms(BASE + 120, 5.0, 20.0, world, "node01", 5.0, 4.0, more.get("deaf", {}), more.get("silent", {}))
     return judge(checker.wanted(evidence, terms), read(told(*changes)).said, {1: "Active", 2: "Active"})
 
 
@@ -248,6 +254,29 @@ def test_of_an_agent_whose_manager_cannot_be_heard_the_others_may_speak() -> Non
     assert not weighed(FLAP[:2] + outage, deaf={"node01": [(BASE + 55, BASE + 65)]}).false
     assert not weighed(FLAP[:2], deaf={"node01": [(BASE + 55, BASE + 65)]}).missed
     assert len(weighed(FLAP[:2] + outage, deaf={"worker1": [(BASE + 55, BASE + 65)]}).false) == 2
+
+
+@pytest.mark.parametrize(
+    ("quiets", "silent", "missed"),
+    [
+        ([], [], 0),  # nobody has told that it is not there
+        ([(12, 12.1)], [], 0),  # somebody has, before that meant anything
+        ([(15, 15.1)], [], 1),
+        ([(15, 39.0)], [], 0),
+        ([], [(5, 30)], 1),  # who cannot be heard holds up nothing
+        ([], [(21, 50)], 1),
+        ([], [(39, 50)], 0),
+    ],
+)
+def test_who_is_back_before_the_manager_it_had_left_has_told_that_it_is_not_there_may_have_been_away(
+    quiets: list[tuple[float, float]], silent: list[raw.Span], missed: int
+) -> None:
+    log = shown("node01", (BASE + 21, STOP, BASE + 22))
+    log.rows["worker1", 1] = [raw.Version(BASE - 10, row(1, "active", T0 - 10, node="worker1"), BASE - 10)]
+    log.quiets["worker1"] = [(BASE + look, BASE + sent) for look, sent in quiets]
+    history = sorted((*HISTORY, Fact(BASE + 10, 1, "agent-1", "moved", "node01", BASE + 9)), key=lambda fact: fact.at)
+    spans = {"worker1": [(BASE + begin, BASE + end) for begin, end in silent]}
+    assert len(weighed([], log, history, silent=spans).missed) == missed
 
 
 def test_what_never_happened_is_false() -> None:

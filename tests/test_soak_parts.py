@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import json
+import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
+from relay.admit import Gate
 from shared import login
 from tests.manager.driver import unix_now
 from tests.nats_server import NatsServer
-from tests.soak import faults, killing, play, proxy, run
+from tests.soak import faults, killing, play, poison, proxy, run, takeover
 from tests.soak.managers import Managers
 from tests.soak.processes import Service
 from tests.soak.stage import Stage
@@ -193,6 +196,29 @@ def test_a_seed_gives_the_same_faults_again_and_another_seed_others() -> None:
     assert {type(planned.fault) for planned in one} == set(faults.KINDS.values())
     crashes = {planned.fault.counted_as for planned in one if isinstance(planned.fault, killing.Crash)}
     assert crashes == {f"crash {point}" for point in killing.POINTS}
+
+
+def test_every_crash_point_is_as_likely_as_any_other() -> None:
+    points = Counter(target.partition("@")[2] for target in killing.Crash.targets(stub()))
+    assert points.keys() == set(killing.POINTS)
+    assert len(set(points.values())) == 1
+
+
+def test_a_silence_begins_where_the_relay_was_ended_or_later_and_one_without_an_end_is_for_ever() -> None:
+    told = [0.0, 1.0, 2.0, 9.0, 9.5, 11.0, 13.0]
+    found = takeover.silences(told, [("SIGKILL", 2.5), ("SIGTERM", 10.0), ("SIGKILL", 14.0)])
+    assert found == {"SIGKILL": [6.5, float("inf")], "SIGTERM": [2.0]}
+
+
+def test_every_reason_to_refuse_a_raw_message_is_among_the_poisons(tmp_path: Path) -> None:
+    """As the gate's own documentation lists them."""
+    for name in ("keyring/node01/current.key", "events.key"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("00" * 32)
+    listed = re.search(r"Raises Quarantine: ([\w\s,]+)\.", Gate.admit.__doc__ or "")
+    assert listed is not None
+    made = {reason for reason, *_ in poison.poisons(cast("Stage", SimpleNamespace(directory=tmp_path)))}
+    assert made == set(re.findall(r"\w+", listed[1]))
 
 
 def test_no_faults_are_none() -> None:

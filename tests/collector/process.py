@@ -40,15 +40,15 @@ class CollectorProcess:
         assert self._process is not None
         return self._process.pid
 
-    async def start(self, command: tuple[str, ...] = ("-m", "collector", "run"), **environment: str) -> None:
-        """Returns when it has said that it started, or ended."""
+    async def start(self, command: tuple[str, ...] = ("-m", "collector", "run"), until: str = "started", **environment: str) -> None:
+        """Returns when it has logged `until`, or ended."""
         self.lines.clear()
         variables = {f"WAZUH_JETSTREAM__{name.upper()}": value for name, value in self._settings.items()}
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, *command, cwd=ROOT, env={**os.environ, **variables, **environment}, stderr=asyncio.subprocess.PIPE
         )
         self._reader = asyncio.create_task(self._read())
-        await self.until(lambda: self.said("started") is not None)
+        await self.until(lambda: self.said(until) is not None)
 
     def said(self, event: str) -> dict[str, Any] | None:
         """The newest log line of a kind."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -192,8 +193,7 @@ async def test_a_source_that_is_not_there_yet_is_waited_for(tmp_path: Path, nats
     home = tmp_path / "m"
     (home / "etc").mkdir(parents=True)
     (home / "etc/ossec.conf").write_text("<ossec_config><cluster><node_name>node01</node_name></cluster></ossec_config>")
-    # auto may meet the file a moment before the socket listens, and then stays with it for a minute.
-    collector = CollectorProcess(tmp_path, home, nats_server.url, wazuh__source="socket")
+    collector = CollectorProcess(tmp_path, home, nats_server.url)
     await collector.start()
     await collector.until(lambda: collector.said("source_lost") is not None)
     manager = ManagerProcess(home)
@@ -202,6 +202,25 @@ async def test_a_source_that_is_not_there_yet_is_waited_for(tmp_path: Path, nats
     assert collector.said("source_back") is not None
     assert await collector.terminate() == 0
     await manager.stop()
+
+
+async def test_a_spool_whose_disk_is_full_at_the_start_is_waited_for(
+    collector: CollectorProcess, manager: ManagerProcess, bus: Connection
+) -> None:
+    script = """
+import os, resource, sys
+from collector import run
+from shared import cli, config
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+sys.exit(cli.run(lambda: run.run(config.load(None, os.environ)), "wazuh-collector"))
+"""
+    await collector.start(("-c", script), until="spool_failed")
+    status, body = await collector.get("/readyz")
+    assert (status, json.loads(body)["checks"]["spool"]["ok"]) == (503, False)
+    resource.prlimit(collector.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await until(bus, lambda receiver: len(receiver.rows) == 3 and receiver.proved)
+    assert collector.said("spool_back") is not None
+    assert await collector.terminate() == 0
 
 
 async def test_what_cannot_start_says_why_in_one_line(tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer) -> None:

@@ -71,11 +71,11 @@ def test_auto_reads_the_file_where_no_socket_answers_and_tries_the_socket_again(
     assert opened.poll() is None
     opened.wait(0, threading.Event())
     with home.daemon() as daemon:
-        home.clock.advance(sources.RETRY_SOCKET - 1)
+        home.clock.advance(sources.RETRY_FIRST / 2)
         assert opened.poll() is None
         assert len(opened.read().rows) == 1
         kinds.append(opened.kind)
-        home.clock.advance(1)
+        home.clock.advance(sources.RETRY_FIRST / 2)
         reading = opened.poll()
         kinds.append(opened.kind)
         assert reading is not None
@@ -98,7 +98,7 @@ def test_a_daemon_that_was_stopped_has_committed_and_the_file_is_read_at_once(ho
     reading = opened.poll()
     assert reading is not None
     assert (opened.kind, reading.complete, reading.rows[0].status) == ("file", True, "disconnected")
-    home.clock.advance(sources.RETRY_SOCKET)
+    home.clock.advance(sources.RETRY_FIRST)
     assert opened.poll() is not None, "the socket was tried, and what the file holds is told again"
     assert opened.kind == "file"
     opened.close()
@@ -122,6 +122,20 @@ def test_the_file_is_not_read_while_it_is_older_than_what_the_socket_showed(home
         reading = opened.poll()
         assert reading is not None
         assert reading.rows[0].status == "disconnected"
+    opened.close()
+
+
+def test_a_socket_that_stays_away_is_tried_ever_more_rarely(home: Home) -> None:
+    opened = home.open()
+    opened.read()
+    tried, waits = 0, []
+    for second in range(1, round(10 * sources.RETRY_HIGHEST)):
+        home.clock.advance(1)
+        if opened.poll() is not None:  # the whole file is told again where the socket was tried
+            waits.append(second - tried)
+            tried = second
+    assert waits[:7] == [1, 2, 4, 8, 16, 32, 60]
+    assert set(waits[7:]) == {60}
     opened.close()
 
 

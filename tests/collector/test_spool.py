@@ -1,6 +1,7 @@
 """Laws of the spool, on real SQLite files and real processes."""
 
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -169,6 +170,18 @@ def test_a_full_disk_is_one_clear_sentence_and_owes_a_gap(spool: Spool) -> None:
     spool._connection.execute("PRAGMA max_page_count=100000")
     assert spool.put(Item(spool.boot, 2, "full", b"f"), gap=True)
     assert not spool.gap
+
+
+def test_a_disk_that_is_full_at_the_start_may_be_tried_again(path: Path) -> None:
+    """RLIMIT_FSIZE is a disk that takes no more, for one process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(SpoolFailed, match="its disk takes no more"):
+            Spool.open(path, 100, 1000, "node01")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    Spool.open(path, 100, 1000, "node01").close()
 
 
 def test_what_the_disk_refuses_to_forget_is_not_given_again(spool: Spool) -> None:

@@ -48,7 +48,12 @@ class Rig:
         self.outbox = Outbox(self.spool, lambda: None)
         backoff = Backoff(highest=POLL, jitter=lambda: 1.0)
         self.lookout = Lookout(
-            self.source, self.keys.open, self.clock, guard(SOURCE, "collector", clock=self.clock, backoff=backoff), self.telemetry
+            self.source,
+            self.keys.open,
+            self.clock,
+            guard(SOURCE, "collector", clock=self.clock, backoff=backoff),
+            self.telemetry,
+            self.spool.period,
         )
         composer = Composer(Identity("wazuh", "node01", "node01", "master"), self.spool.boot)
         plan = Plan(self.clock.monotonic(), POLL, FULL)
@@ -162,6 +167,22 @@ def test_the_period_is_learnt_and_quiet_follows_it(rig: Rig) -> None:
     assert rig.metric("wazuh_jetstream_collector_keepalive_period_seconds") == 10
 
 
+def test_a_period_that_was_learnt_outlives_the_process(rig: Rig) -> None:
+    rig.step()
+    for _ in range(30):
+        rig.source.put(agent(1, last_keepalive=rig.clock.now_ms() // 1000))
+        rig.step(10)
+    rig.spool.close()
+    rig.start()
+    (full,) = rig.step(16)
+    assert (full.period, set(dict(full.quiet or ()))) == (10_000, {1, 2})
+    rig.source.failure = SourceUnavailable("silent", "wazuh-db does not answer")
+    rig.spool.close()
+    rig.start()
+    rig.step(1)
+    assert rig.spool.period == 10_000, "who has learnt nothing forgets nothing"
+
+
 def test_quiet_is_not_asked_of_a_source_that_shows_nothing_newer(rig: Rig) -> None:
     """The file between two commits: that nobody kept alive in it proves nothing."""
     rig.step()
@@ -172,6 +193,15 @@ def test_quiet_is_not_asked_of_a_source_that_shows_nothing_newer(rig: Rig) -> No
     rig.source.stale = False
     (beat,) = rig.step(POLL)
     assert beat.quiet == ()
+
+
+def test_who_is_quiet_is_told_again_at_once_where_the_clock_was_set_back(rig: Rig) -> None:
+    rig.step()
+    assert rig.step(POLL)[-1].quiet is not None
+    rig.clock.set_back(3600)
+    said = rig.step(POLL)[-1]
+    assert said.quiet is not None
+    assert said.taken_at < NOW_S * 1000
 
 
 def test_a_lost_source_is_told_at_once_once_logged_and_counted_each_time(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

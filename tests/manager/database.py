@@ -43,20 +43,24 @@ class Database:
                 self._began = time.monotonic()
             yield self._connection
 
-    def play(self, write: Mapping[str, object]) -> None:
-        """One insert, update or delete of the driver. ValueError for what is none of them."""
+    def play(self, writes: Sequence[Mapping[str, object]]) -> None:
+        """Inserts, updates and deletes of the driver; nobody sees the table between two of them. ValueError for what is none."""
         with self.use() as connection:
-            match write:
-                case {"op": "insert", "row": dict(row)}:
-                    names = self._names(row)
-                    connection.execute(f"INSERT INTO agent ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
-                case {"op": "update", "ids": list(ids), "columns": dict(columns)}:
-                    places = ", ".join(f"`{name}` = ?" for name in columns if self._names([name]))
-                    connection.execute(f"UPDATE agent SET {places} WHERE {_IN_IDS}", [*columns.values(), json.dumps(ids)])
-                case {"op": "delete", "ids": list(ids)}:
-                    connection.execute(f"DELETE FROM agent WHERE {_IN_IDS}", [json.dumps(ids)])
-                case _:
-                    raise ValueError(f"a write is insert, update or delete, not {write.get('op')!r}")
+            for write in writes:
+                self._play(connection, write)
+
+    def _play(self, connection: sqlite3.Connection, write: Mapping[str, object]) -> None:
+        match write:
+            case {"op": "insert", "row": dict(row)}:
+                names = self._names(row)
+                connection.execute(f"INSERT INTO agent ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+            case {"op": "update", "ids": list(ids), "columns": dict(columns)}:
+                places = ", ".join(f"`{name}` = ?" for name in columns if self._names([name]))
+                connection.execute(f"UPDATE agent SET {places} WHERE {_IN_IDS}", [*columns.values(), json.dumps(ids)])
+            case {"op": "delete", "ids": list(ids)}:
+                connection.execute(f"DELETE FROM agent WHERE {_IN_IDS}", [json.dumps(ids)])
+            case _:
+                raise ValueError(f"a write is insert, update or delete, not {write.get('op')!r}")
 
     def close(self) -> None:
         """Commit and close, as at an orderly shutdown."""

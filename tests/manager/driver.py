@@ -100,13 +100,14 @@ class ManagerProcess:
             await self.apply(first)
         await self._ready
 
-    async def apply(self, writes: Iterable[Write]) -> float:
-        """Play writes as one batch; the Unix time at which the last is visible. ManagerRefused names one that cannot be."""
+    async def apply(self, writes: Iterable[Write], *, at_once: bool = False) -> float:
+        """Play writes as one batch; the Unix time at which the last is visible. ManagerRefused names one that cannot be.
+        `at_once`: nobody sees the table between two of them."""
         process = self._alive()
         assert process.stdin is not None
         self._number += 1
         done = self._waiting[self._number] = asyncio.get_running_loop().create_future()
-        line = json.dumps({"id": self._number, "writes": [as_json(write) for write in writes]}, separators=(",", ":"))
+        line = json.dumps({"id": self._number, "at_once": at_once, "writes": [as_json(write) for write in writes]}, separators=(",", ":"))
         try:
             process.stdin.write(line.encode() + b"\n")
             await process.stdin.drain()
@@ -273,11 +274,12 @@ class Cluster:
                         self.applied.append((at, node, changed, columns))
 
     def _restored(self, node: Node) -> list[Write]:
-        """Writes that make any table of this node the world's."""
+        """Writes that make any table of this node the world's: it may hold a row that was written as its process was killed, of
+        an agent that was removed since."""
         rows = self.world.table(node.name)
-        known = [number for place, number in self._status if place == node.name]
+        ever = {fact.agent for fact in self.world.history if fact.agent}
         return [
-            Delete(node.name, self.world.now, tuple({*known, *rows, *range(1, max(rows, default=0) + 1)})),
+            Delete(node.name, self.world.now, tuple({*ever, *rows})),
             *(Insert(node.name, self.world.now, row) for row in rows.values()),
             Keys(node.name, self.world.now, self.world.keys_text(node.name)),
         ]

@@ -6,6 +6,7 @@
 It decides nothing; a driver plays a world's writes on it. Lines on stdin and stdout are JSON objects:
     {"id": 7, "writes": [{"op": "insert", "row": {…}}, {"op": "update", "ids": […], "columns": {…}},
                          {"op": "delete", "ids": […]}, {"op": "keys", "text": "…"}]}
+With "at_once": true nobody sees the table between two of them.
     -> {"applied": 7, "at": 1795400000.25}    Unix time once the last write of the line is visible
     -> {"error": 7, "why": "…"}               the write that failed and those after it in the line were not played
 The first line on stdout is {"ready": PID, "at": …}, when the socket answers; with --wait that is after the first line on
@@ -67,11 +68,15 @@ def _play_line(database: Database, line: bytes) -> dict[str, Any]:
     try:
         batch = json.loads(line)
         number = batch["id"]
-        for write in batch["writes"]:
+        writes = batch["writes"]
+        if batch.get("at_once"):
+            database.play([write for write in writes if write["op"] != "keys"])
+            writes = [write for write in writes if write["op"] == "keys"]
+        for write in writes:
             if write["op"] == "keys":
                 layout.write_keys(Path("etc/client.keys"), write["text"])
             else:
-                database.play(write)
+                database.play([write])
     except (ValueError, KeyError, TypeError, OSError, sqlite3.Error) as error:
         return {"error": number, "why": f"{type(error).__name__}: {error}"}
     return {"applied": number}

@@ -128,6 +128,31 @@ async def test_a_batch_whose_ack_was_lost_is_not_sent_again(rig: Rig) -> None:
         assert [one.headers["Wazuh-Outbox-Sequence"] for one in await rig.stored(on.client)] == [str(n) for n in range(1, 21)]
 
 
+class Watched(jetstream.Connection):
+    """Notes what each batch expected."""
+
+    expected: list[int | None] = []
+
+    async def publish_batch(self, messages: Sequence[jsapi.Message], timeout: float, expected_last: int | None = None) -> jsapi.PubAck:
+        self.expected.append(expected_last)
+        return await super().publish_batch(messages, timeout, expected_last)
+
+
+async def test_no_batch_is_sent_without_an_expectation_whenever_the_connection_was_lost(rig: Rig) -> None:
+    """Not even one that was being made ready meanwhile: it may be a stale writer's."""
+    names = [f"m{number}" for number in range(8 * publish.CHUNK)]
+    Watched.expected.clear()
+    async with bench(rig, 2 * publish.CHUNK, kind=Watched) as on:
+        on.decided(*map(message, names))
+        draining = asyncio.create_task(on.drain())
+        for _ in range(3000):
+            on.publisher.doubt()
+            await asyncio.sleep(0)
+        assert await draining == names
+    assert Watched.expected
+    assert None not in Watched.expected
+
+
 class Doubled(jetstream.Connection):
     """Sends every batch twice, as one that believes itself lost."""
 

@@ -40,6 +40,19 @@ def test_a_trial_of_which_nobody_told_the_end_is_followed_by_another() -> None:
     assert made.delay(1.0 + TRIAL_S) == 0.0
 
 
+def test_who_is_hurried_tries_at_once_and_waits_for_longer_where_that_fails_too() -> None:
+    made = breaker()
+    made.hurry()
+    assert made.state == "closed"
+    made.failed(0.0, "away")
+    made.hurry()
+    assert (made.delay(0.0), made.state) == (0.0, "half-open")
+    made.hurry()
+    assert made.delay(0.0) == TRIAL_S, "one tries"
+    made.failed(0.0, "away")
+    assert made.delay(0.0) == 2.0
+
+
 def test_a_success_closes_it_and_begins_anew() -> None:
     made = breaker()
     for moment in (0.0, 10.0, 20.0):
@@ -50,15 +63,17 @@ def test_a_success_closes_it_and_begins_anew() -> None:
     assert made.delay(30.0) == 1.0
 
 
-@given(st.lists(st.tuples(st.sampled_from(["ask", "failed", "succeeded"]), st.floats(0.0, 5.0))))
+@given(st.lists(st.tuples(st.sampled_from(["ask", "failed", "hurry", "succeeded"]), st.integers(0, 20).map(lambda n: n / 4))))
 def test_who_waits_as_told_may_always_ask_in_the_end(steps: list[tuple[str, float]]) -> None:
-    made, now = breaker(), 0.0
+    made, now = breaker(), 0.0  # quarters of a second, so that sums are exact
     for what, seconds in steps:
         now += seconds
         if what == "ask":
             made.delay(now)
         elif what == "failed":
             made.failed(now, "away")
+        elif what == "hurry":
+            made.hurry()
         else:
             made.succeeded()
         assert (made.state == "closed") == (made.why == "")

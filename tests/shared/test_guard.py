@@ -94,6 +94,15 @@ async def test_of_all_who_wait_one_tries_and_its_success_wakes_the_others() -> N
         assert await asyncio.gather(*crowd) == ["done"] * 20
 
 
+async def test_who_waits_for_long_is_woken_where_somebody_knows_better() -> None:
+    one = guard(WORDS, backoff=Backoff(first=3600.0, jitter=lambda: 1.0))
+    one.failed(Unreachable("away"))
+    waiting = asyncio.create_task(one.wait())
+    await asyncio.sleep(0)
+    one.hurry()
+    await asyncio.wait_for(waiting, WAIT_S)
+
+
 async def test_what_can_pass_is_tried_until_it_has_and_all_else_is_raised() -> None:
     errors: list[Exception] = [Unreachable("away"), Unreachable("away"), ConfigError("no such ledger")]
 

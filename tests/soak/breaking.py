@@ -10,7 +10,7 @@ from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig
 
 from tests.manager.driver import unix_now
-from tests.soak.fault import Fault
+from tests.soak.fault import Fault, Missed
 from tests.soak.stage import STORE, Stage
 
 _BALLAST: Final = 900_000  # bytes of one message that fills the server's disk
@@ -71,6 +71,8 @@ class DropPubAck(Fault):
             await asyncio.sleep(0.05)
         for link in links:
             link.spare_pubacks()
+        if sum(link.dropped for link in links) == before:
+            raise Missed(f"nothing was published over {self.target} within {self.seconds:g} s")
 
 
 # NATS ---------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Faults of processes: killed, stopped in the middle, restarted, ended exactly where it hurts most."""
 
 import asyncio
+import itertools
+import math
 import os
 import signal
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final, get_args
 
 from shared.crashpoints import CrashPoint
@@ -189,6 +191,12 @@ class Terminate(Fault):
         hidden(stage, self.target, begin)
 
 
+def _passing(stage: Stage, point: str, times: int) -> Iterator[str]:
+    """The services that pass a crash point, in turn."""
+    fitting = [service.name for service in stage.services if point.startswith(service.kind)]
+    return (f"{name}@{point}" for name in itertools.islice(itertools.cycle(fitting), times))
+
+
 class Crash(Fault):
     """`target` is SERVICE@POINT."""
 
@@ -198,7 +206,9 @@ class Crash(Fault):
 
     @staticmethod
     def targets(stage: Stage) -> Sequence[str]:
-        return [f"{service.name}@{point}" for point in POINTS for service in stage.services if point.startswith(service.kind)]
+        """Each point as often as any other, however many services pass it."""
+        most = math.lcm(len(stage.collectors), len(stage.relays))
+        return [name for point in POINTS for name in _passing(stage, point, most)]
 
     @property
     def befalls(self) -> str:

@@ -71,9 +71,9 @@ class Managers(Cluster):
     async def kill(self, node: str) -> None:
         """kill -9, until `bring_back`."""
         self.held.add(node)
-        self._stale.add(node)
         async with self._turns[node]:
             await self.nodes[node].kill()
+            self._stale.add(node)  # now: who had the turn may just have given the table back
 
     async def bring_back(self, node: str, *, as_left: float = 0.0, emptied: bool = False) -> None:
         """Start a killed node with the table that the world says it has; before that, for `as_left` seconds, it answers with
@@ -118,7 +118,7 @@ class Managers(Cluster):
         process = self.nodes[node]
         writes, self._queues[node] = self._restored(self.world.nodes[node]), []
         began = unix_now()
-        at = await process.apply(writes) if process.running else await self._started(node, writes)
+        at = await process.apply(writes, at_once=True) if process.running else await self._started(node, writes)
         self._stale.discard(node)
         self._remember(node, [write for write in writes if not isinstance(write, Delete)], began, at)
         self._forget(node, {int(write.row["id"] or 0) for write in writes if isinstance(write, Insert)}, began)

@@ -30,6 +30,7 @@ QUIET: float = 5.0  # seconds at the end without faults, in which agents still a
 SETTLE: float = 2 * PACE.sweep_period + GRACE + 8.0  # seconds in which nothing happens: two sweeps, a grace, and a full
 CATCH_UP: float = 120.0  # seconds after which a relay that has not decided all of RAW is stuck
 LAG: float = 20.0  # seconds: how much later than the grace all is told, the longest deafness included
+QUIET_PERIODS: float = 1.5  # periods without a keepalive after which an agent is named as quiet
 _JUST_BEFORE: float = 0.001  # seconds
 HUNG: float = 90.0  # seconds beyond its own after which a fault is no fault but an error of the soak
 AGENT_ACTS: float = 30.0  # seconds between two acts of one agent
@@ -72,12 +73,16 @@ class Result:
             "reordered": len(self.laws.reordered),
             "unverified": len(self.laws.unverified),
             "kills": sum(self.stage.facts.kills.values()),
+            "killed": dict(sorted(self.stage.facts.kills.items())),
             "faults": dict(sorted(self.director.counts.items())),
+            "ended_unasked": sum(len(service.ended_unasked) for service in self.stage.services),
+            "stuck": bool(self.stuck),
         }
 
     @property
     def clean(self) -> bool:
-        return not any(self.numbers[name] for name in ("lost", "duplicates", "false", "reordered", "unverified"))
+        wrong = ("lost", "duplicates", "false", "reordered", "unverified", "ended_unasked", "stuck")
+        return not any(self.numbers[name] for name in wrong)
 
 
 @dataclass(slots=True)
@@ -160,7 +165,7 @@ async def play(stage: Stage, setting: Setting, say: Callable[[str], None]) -> Re
     """The whole soak on a stage that stands."""
     started = unix_now()
     async with stage.judge() as client:
-        await _until_baseline(client)
+        await until_baseline(client)
         baseline = stage.world.now
         activity = Activity(stage.world, rates(stage), setting.seed + 2)
         activity.begin(until=unix_now() + setting.minutes * 60)
@@ -171,12 +176,12 @@ async def play(stage: Stage, setting: Setting, say: Callable[[str], None]) -> Re
             await director.healed()
             await asyncio.sleep(max(0.0, started + setting.minutes * 60 - unix_now()))
             say(f"all faults are healed; {SETTLE:.0f} s for everything to be told")
-            await _settle(stage)
-            stuck = await _caught_up(client)
+            await settle(stage)
+            stuck = await caught_up(client)
         finally:
             progress.cancel()
             await director.abort()
-        return await _judged(stage, client, baseline, director, activity, unix_now() - started, stuck)
+        return await judged(stage, client, baseline, director, activity, unix_now() - started, stuck)
 
 
 def rates(stage: Stage) -> Rates:
@@ -189,19 +194,21 @@ def rates(stage: Stage) -> Rates:
     )  # fmt: skip
 
 
-async def _until_baseline(client: Client) -> None:
+async def until_baseline(client: Client) -> None:
+    """Once the relay has said what the fleet is like."""
     async with asyncio.timeout(BASELINE):
         while await reader.last(client, "WAZUH_EVENTS") == 0:
             await asyncio.sleep(0.2)
 
 
-async def _settle(stage: Stage) -> None:
+async def settle(stage: Stage) -> None:
+    """Every manager is back, and nothing happens for SETTLE seconds."""
     for node in [node for node in stage.world.nodes.values() if not node.up]:
         stage.world.node_up(node.name)
     await asyncio.sleep(SETTLE)
 
 
-async def _caught_up(client: Client) -> str:
+async def caught_up(client: Client) -> str:
     """Once every message of RAW that stands there now is decided and published; a sentence where that does not come."""
     target, still, end = await reader.last(client, "WAZUH_RAW"), 0, unix_now() + CATCH_UP
     before = -1
@@ -232,9 +239,10 @@ async def _progress(stage: Stage, director: Director, client: Client, setting: S
 # Judging ------------------------------------------------------------------------------------------------------------
 
 
-async def _judged(
+async def judged(
     stage: Stage, client: Client, baseline: float, director: Director, activity: Activity, seconds: float, stuck: str
 ) -> Result:
+    """What the checker says of all that stands in the streams."""
     raws, told = await reader.whole(client, "WAZUH_RAW"), await reader.whole(client, "WAZUH_EVENTS")
     evidence, terms = _evidence(stage, raws, baseline)
     laws = checker.read(told, stage.secret, {message.sequence: message.at for message in raws})
@@ -258,8 +266,10 @@ def _evidence(stage: Stage, raws: Sequence[raw.Message], baseline: float) -> tup
     evidence = checker.Evidence(stage.world.history, raw.log(heard), stage.managers.stood, blind, facts.unsure, baseline)
     away = {node: [*_lost(stage, node, until), *_muddled(stage, node, heard)] for node in stage.world.nodes}
     period = max(node.period for node in stage.world.nodes.values()) * stage.world.config.tick
-    terms = Terms(until, GRACE, LAG, stage.world, stage.world.master.name, JITTER + period, raw.deaf(heard, STALE, until, away))
-    return evidence, terms
+    deaf, silent = raw.deaf(heard, STALE, until, away), raw.deaf(heard, STALE, until, {})
+    return evidence, Terms(
+        until, GRACE, LAG, stage.world, stage.world.master.name, JITTER + period, QUIET_PERIODS * period + 1.0, deaf, silent
+    )
 
 
 def _blind(stage: Stage, heard: Sequence[raw.Heard], until: float) -> dict[str, list[raw.Span]]:

@@ -1,6 +1,7 @@
 """What is printed of a soak: the table, and for each wrong agent a timeline that says how it came about."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from tests.soak.play import Result
 from tests.soak.raw import Version
@@ -14,9 +15,10 @@ def table(result: Result) -> Iterator[str]:
     numbers, verdict, facts = result.numbers, result.verdict, result.stage.facts
     yield f"agents did: {_counts(result.acts)}"
     director = result.director
-    yield f"went wrong: {_counts(director.counts)}; {director.skipped} skipped, {director.missed} crash points not passed in time"
+    yield f"went wrong: {_counts(director.counts)}; {director.skipped} skipped, {director.missed} did not come about in time"
     yield f"kill -9: {_counts(facts.kills)}"
-    yield f"RAW {result.raw_messages} messages; {_words(result)}, {numbers['events']} events were told"
+    yield f"RAW {result.raw_messages} messages; {numbers['events']} events were told"
+    yield f"had to be told: {_kinds(result, 'must')}; might be: {_kinds(result, 'may')}"
     words = {"unshown": "never_shown", "superseded": "superseded"}
     columns = {name: str(numbers[name]) for name in ("lost", "duplicates", "false", "reordered", "unverified")}
     columns |= {name: str(verdict.count(word)) for name, word in words.items()}
@@ -25,12 +27,12 @@ def table(result: Result) -> Iterator[str]:
     yield f"in {result.seconds:.0f} s"
 
 
-def _words(result: Result) -> str:
-    words = [wanted.word for wanted in result.wanted if wanted.expected.reason != "unheard"]
-    return f"{len(words)} changes: {words.count('must')} had to be told, {words.count('may')} might be"
+def _kinds(result: Result, word: str) -> str:
+    """Changes of this word by kind, without what the others may say of an agent whose manager cannot be heard."""
+    return _counts(Counter(one.expected.kind for one in result.wanted if one.word == word and one.expected.reason != "unheard"))
 
 
-def _counts(counts: dict[str, int]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing"
 
 

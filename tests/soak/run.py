@@ -2,7 +2,14 @@
 
     make soak ARGS="--minutes 5 --seed 7 --nodes 3 --agents 500 --relays 2 --faults all --json"
 
-Exit code 0 only if nothing was lost, doubled, false, reordered or unverified.
+Exit code 0 only if nothing was lost, doubled, false, reordered or unverified, no service ended by itself, and all was decided
+soon after the last fault.
+
+Measured apart, each with a --help of its own:
+
+    make soak ARGS="takeover"     how long events stand still when the relay that leads ends
+    make soak ARGS="outage"       NATS away for minutes
+    make soak ARGS="poison"       raw messages that cannot be accepted
 """
 
 import argparse
@@ -12,22 +19,43 @@ import shlex
 import signal
 import sys
 import tempfile
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, Final, Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run by path: the repository is where `tests` is found
 
-from tests.soak import ledgers, report
+from tests.soak import ledgers, outage, poison, report, takeover
 from tests.soak.faults import KINDS
 from tests.soak.play import Result, Setting, play
 from tests.soak.stage import Plan, Stage
 
 
+class Scenario(Protocol):
+    """A module that measures one thing on a stage without faults."""
+
+    def options(self, parser: argparse.ArgumentParser) -> None:
+        """Its part of the command line."""
+
+    def plan(self, arguments: argparse.Namespace) -> Plan:
+        """The stage that it needs."""
+
+    async def play(self, stage: Stage, arguments: argparse.Namespace, say: Callable[[str], None]) -> bool:
+        """Whether its bars are met."""
+
+
+SCENARIOS: Final[dict[str, Scenario]] = {"takeover": takeover, "outage": outage, "poison": poison}
+
+
 def main() -> int:
-    arguments = parse(sys.argv[1:])
+    words = sys.argv[1:]
+    scenario = SCENARIOS.get(words[0]) if words else None
+    arguments = parse(words) if scenario is None else _parse_scenario(scenario, words)
     with _directory(arguments.keep) as directory:
         try:
-            return asyncio.run(_interruptible(arguments, Path(directory)))
+            playing = _play(arguments, Path(directory)) if scenario is None else _measure(scenario, arguments, Path(directory))
+            return asyncio.run(_interruptible(playing))
         except (KeyboardInterrupt, asyncio.CancelledError):
             print("\nStopped; nothing is left running.", file=sys.stderr)
             return 130
@@ -53,14 +81,29 @@ def parse(given: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--pace", type=float, default=2.5, help="mean seconds between two faults (default 2.5)")
     parser.add_argument("--timelines", type=int, default=5, help="how many of what is wrong to explain (default 5)")
-    parser.add_argument(
-        "--keep", metavar="DIR", help="keep logs, databases and configurations in this directory, which must be new or empty"
-    )
-    parser.add_argument("--json", action="store_true", help="the numbers as one JSON object on the last line")
+    _common(parser)
     arguments = parser.parse_args(given)
     arguments.kinds = _chosen(arguments.faults, parser)
     _check(arguments, parser)
     return arguments
+
+
+def _parse_scenario(scenario: Scenario, words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"make soak {words[0]}", description=scenario.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    scenario.options(parser)
+    _common(parser)
+    arguments = parser.parse_args(words[1:])
+    _check_keep(arguments, parser)
+    return arguments
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep", metavar="DIR", help="keep logs, databases and configurations in this directory, which must be new or empty"
+    )
+    parser.add_argument("--json", action="store_true", help="the numbers as one JSON object on the last line")
 
 
 def _chosen(text: str, parser: argparse.ArgumentParser) -> frozenset[str]:
@@ -78,6 +121,10 @@ def _check(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> No
     most = ledgers.LEDGERS[arguments.ledger].most_relays
     if arguments.relays > most:
         parser.error(f"a ledger of {arguments.ledger} belongs to {most} relay; --relays {arguments.relays} needs --ledger postgresql")
+    _check_keep(arguments, parser)
+
+
+def _check_keep(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if arguments.keep and Path(arguments.keep).exists() and any(Path(arguments.keep).iterdir()):
         parser.error(f"--keep {arguments.keep} is not empty; name a new directory")
 
@@ -86,11 +133,17 @@ def _directory(keep: str | None) -> AbstractContextManager[str]:
     return nullcontext(str(Path(keep).resolve())) if keep else tempfile.TemporaryDirectory(prefix="wazuh-jetstream-soak-")
 
 
-async def _interruptible(arguments: argparse.Namespace, directory: Path) -> int:
-    playing = asyncio.ensure_future(_play(arguments, directory))
+async def _interruptible(play: Coroutine[Any, Any, int]) -> int:
+    playing = asyncio.ensure_future(play)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     return await playing
+
+
+async def _measure(scenario: Scenario, arguments: argparse.Namespace, directory: Path) -> int:
+    stage = Stage(directory, scenario.plan(arguments))
+    async with stage:
+        return 0 if await scenario.play(stage, arguments, _say) else 1
 
 
 async def _play(arguments: argparse.Namespace, directory: Path) -> int:

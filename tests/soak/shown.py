@@ -25,6 +25,7 @@ from tests.world.oracle import Expected
 
 NEVER: Final = float("inf")
 _ROUNDING: Final = 1.01  # seconds: rows hold whole ones
+_HOUR: Final = 3600.0
 _BRIEF: Final = 1.0  # seconds: the row follows client.keys by less
 _ENDS: Final = ("stopped", "died", "moved", "lost", "refused", "removed", "registered")
 
@@ -39,7 +40,9 @@ class Terms:
     world: World  # for its clocks alone
     master: str
     race: float  # how long a worker's sync may still overwrite what the master's own remoted wrote: its jitter and a keepalive
-    deaf: Mapping[str, Sequence[Span]] = field(default_factory=dict)  # when a node could not be heard
+    quiet: float  # how long after its last contact an agent is named as quiet
+    deaf: Mapping[str, Sequence[Span]] = field(default_factory=dict)  # when a node could not be heard, or its manager was away
+    silent: Mapping[str, Sequence[Span]] = field(default_factory=dict)  # when it could not be heard
 
 
 class Shown:
@@ -115,7 +118,7 @@ class Shown:
             knock = replace(wanted, kind="pending", previous="Active", current="Pending", reason="raced", certain=False)
             self.excused.append(Wanted(knock, "may", due=self._latest(knock)))  # an older knock elsewhere may be all that is left to see
             return Wanted(wanted, "may")
-        if not wanted.certain:
+        if not wanted.certain or self._was_elsewhere(wanted):
             return Wanted(wanted, "may")
         if found.row is None or found.row.code not in (models.CODE_RESET, None):  # before 4.6 any may be a reset
             return self._weighed(wanted, found)
@@ -173,6 +176,25 @@ class Shown:
             or (fact.what == "moved" and fact.node == wanted.node)
             for fact in self._facts.between(wanted.agent_id, since, wanted.at)
         )
+
+    def _was_elsewhere(self, wanted: Expected) -> bool:
+        """Whether it was back before another manager, that it had left just before and that was heard, told that it is not there."""
+        back = self._facts.next(wanted.agent_id, wanted.at, ("started", "removed"))
+        for fact in self._facts.between(wanted.agent_id, wanted.at - _HOUR, wanted.at):
+            for node in self._nodes if fact.what in ("moved", "lost") else ():
+                if (node == fact.node) == (fact.what == "lost") and back <= self._left_until(node, fact.value, wanted.at):
+                    return True
+        return False
+
+    def _left_until(self, node: str, contact: float, gone: float) -> float:
+        """When it was known that an agent which a node last heard at `contact` is not there; 0 where the node was not heard at `gone`."""
+        silences = self._terms.silent.get(node, ())
+        if any(begin <= gone <= end for begin, end in silences):
+            return 0.0
+        silent = min((begin for begin, _ in silences if begin > gone), default=NEVER)
+        quiets = self._log.quiets.get(node, [])
+        first = bisect_left(quiets, contact + self._terms.quiet, key=lambda quiet: quiet[0])
+        return min(silent, quiets[first][1] if first < len(quiets) else NEVER)
 
     def _reset_is_over(self, wanted: Expected, version: Version) -> float:
         """When a reset was surely held to its end, with its node heard all the while."""

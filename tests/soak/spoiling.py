@@ -3,21 +3,26 @@
 import asyncio
 import contextlib
 import random
+import string
 from collections.abc import Sequence
+from typing import Final
 
 from tests.manager.driver import ManagerGone, unix_now
-from tests.soak.fault import Fault, collectors, hidden, node_of, service_of
+from tests.soak.fault import Fault, Missed, collectors, hidden, node_of, service_of
 from tests.soak.stage import Stage
 from tests.world.model import Columns, Delete, Insert, Update
 
+_BALLAST: Final = range(900_000, 900_060)  # ids; too few of all rows to be taken for a table that lost its agents (rule 6)
+_TEXT: Final = 250  # characters: the longest that a collector accepts are 256
+
 
 class SpoolFull(Fault):
-    """What fills it is one row, in no client.keys and so no agent, whose address is long and changes all the time."""
+    """What fills it are rows in no client.keys, and so no agents, whose names and addresses are long and change all the time."""
 
     name = "spool-full"
     help = "a worker's collector has no NATS and more news than collector.spool_max_bytes: its spool overflows"
     weight = 0.5
-    lasts = (12.0, 15.0)
+    lasts = (25.0, 30.0)
 
     @staticmethod
     def targets(stage: Stage) -> Sequence[str]:
@@ -29,8 +34,9 @@ class SpoolFull(Fault):
             link.cut()
         enough = asyncio.Event()
         filling = asyncio.create_task(_fill(stage, node, enough))
+        overflowed = False
         try:
-            await service.says("spool_full", self.seconds)
+            overflowed = await service.says("spool_full", self.seconds)
         finally:
             enough.set()
             await asyncio.wait({filling})
@@ -39,25 +45,35 @@ class SpoolFull(Fault):
                 link.heal()
         filling.result()
         hidden(stage, self.target, begin)
+        if not overflowed:
+            raise Missed(f"the spool of {self.target} was not full within {self.seconds:g} s")
 
 
 async def _fill(stage: Stage, node: str, enough: asyncio.Event) -> None:
     """Until `enough`; asked, not cancelled: a driver whose request is cancelled does not find its way back."""
-    number, process, chance = 900_000, stage.managers.nodes[node], random.Random(number_of(node))
-    row: Columns = {"id": number, "name": "ballast", "ip": "10.0.0.1", "date_add": 0}
+    process, chance = stage.managers.nodes[node], random.Random(number_of(node))
     try:
-        await process.apply([Delete(node, 0.0, (number,)), Insert(node, 0.0, row)])
+        await process.apply([Delete(node, 0.0, tuple(_BALLAST)), *(Insert(node, 0.0, _row(number, chance)) for number in _BALLAST)])
         turn = 0
         while not enough.is_set():
             turn += 1
-            text = "".join(chr(chance.randrange(0x21, 0x7F)) for _ in range(24_000)).replace('"', "'").replace("\\", "/")
-            await process.apply([Update(node, 0.0, (number,), {"ip": text, "disconnection_time": turn})])
+            texts = ({**_row(number, chance), "disconnection_time": turn} for number in _BALLAST)
+            await process.apply([Update(node, 0.0, (number,), columns) for number, columns in zip(_BALLAST, texts, strict=True)])
             await asyncio.sleep(0.1)
     except ManagerGone:
         return
     finally:
         with contextlib.suppress(ManagerGone):
-            await process.apply([Delete(node, 0.0, (number,))])
+            await process.apply([Delete(node, 0.0, tuple(_BALLAST))])
+
+
+def _row(number: int, chance: random.Random) -> Columns:
+    return {"id": number, "name": _text(chance), "ip": _text(chance), "date_add": 0}
+
+
+def _text(chance: random.Random) -> str:
+    """What does not compress."""
+    return "".join(chance.choices(string.ascii_letters + string.digits, k=_TEXT))
 
 
 def number_of(node: str) -> int:

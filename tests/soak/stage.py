@@ -64,6 +64,7 @@ class Plan:
     relays: int
     cluster: int
     ledger: str
+    spool_bytes: int = 1 << 20  # the least there may be, so that it can overflow
 
 
 @dataclass(slots=True)
@@ -206,6 +207,10 @@ class Stage:
         """Where a collector's clock is set off (shared.clock)."""
         return self.directory / f"clock-{node}"
 
+    def spool(self, node: str) -> Path:
+        """Where a collector keeps what waits."""
+        return self.directory / f"spool-{node}.db"
+
     # Services -------------------------------------------------------------------------------------------------------
 
     async def _relay(self, name: str, ledger_url: str) -> Service:
@@ -229,7 +234,7 @@ class Stage:
             "nats": self._nats(await self._linked(name)),
             "security": {"signing_key_path": str(self.directory / "keyring" / node / "current.key")},
             "monitoring": {"metrics_port": 0},
-            "collector": {"spool_path": str(self.directory / f"spool-{node}.db"), "full_interval": FULL, "spool_max_bytes": 1 << 20},
+            "collector": {"spool_path": str(self.spool(node)), "full_interval": FULL, "spool_max_bytes": self.plan.spool_bytes},
         }
         return self._service(name, "collector", tree, {clock.ENVIRONMENT: str(self.clock_file(node))})
 
