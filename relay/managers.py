@@ -35,6 +35,8 @@ def judge(fleet: Fleet, given: Input, folded: Folded) -> Iterator[tuple[Manager,
     heard = given.snapshot.node if isinstance(given, Heard) else None
     for node in fleet.nodes.values():
         manager = fleet.managers.get(node.node)
+        if manager is not None and node.node != heard and _is_as_told(fleet, node, manager, given.now):
+            continue
         rows = folded.touched if manager is not None else fleet.tables[node.node].rows.keys()
         resets = _resets(fleet, node, rows) if node.node == heard or manager is None else _NONE
         before = manager or Manager(node.node, reset_at=max(resets, default=0))
@@ -43,11 +45,21 @@ def judge(fleet: Fleet, given: Input, folded: Folded) -> Iterator[tuple[Manager,
         told = _Telling(fleet.cluster, before)
         told.restarts(resets)
         told.reach(node)
-        told.clock(node, fleet.policy.sync_jitter)
+        told.clock(_is_clock_off(fleet, node), node)
         if folded.refused == "duplicate_collector" and node.node == heard and isinstance(given, Heard):
             told.twin(given, node)
         if told.manager != manager:
             yield told.manager, tuple(told.events)
+
+
+def _is_as_told(fleet: Fleet, node: Node, manager: Manager, now: int) -> bool:
+    """Whether there is nothing new of a manager that was not heard just now."""
+    same = node.fresh != manager.unreachable and _is_clock_off(fleet, node) == manager.clock_off
+    return same and node.at(manager.reset_at) <= now + AHEAD
+
+
+def _is_clock_off(fleet: Fleet, node: Node) -> bool:
+    return abs(node.offset) > fleet.policy.sync_jitter
 
 
 def _resets(fleet: Fleet, node: Node, numbers: Iterable[int]) -> Counter[int]:
@@ -85,8 +97,7 @@ class _Telling:
             why = node.source_error if node.source_state != "ok" else "nothing is heard of its collector"
             self._tell("manager_unreachable", node.seen_at // 1000, {"source_state": node.source_state, "reason": why})
 
-    def clock(self, node: Node, allowed: int) -> None:
-        off = abs(node.offset) > allowed
+    def clock(self, off: bool, node: Node) -> None:
         if off == self.manager.clock_off:
             return
         self.manager = replace(self.manager, clock_off=off)

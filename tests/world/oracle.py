@@ -23,6 +23,7 @@ __all__ = ["Expected", "Verdict", "compare", "expected"]
 
 _FOREVER: Final = float("inf")
 _ROUNDING: Final = 2.0  # seconds: clocks written as whole seconds, a sweep that waits for its turn
+_COPIED: Final = 60.0  # seconds: where a manager is away, the master's sweep finds its copy, older by lost keepalives and a sync
 _SLOW: Final = 0.5  # the share of the grace after which a knock that is not heard may be told as Pending
 _EDGE: Final = 0.25  # the share of the grace on either side of it within which a return may count or not
 
@@ -226,7 +227,9 @@ class _Life:
             return _Window(fact.at, back, "stopped", self._terms.shown, fact.node)
         node = fact.node if fact.what != "moved" else self._before(fact)
         manager = self._managers.get(node, _Manager())
-        silent = _Window(fact.value + manager.period - _ROUNDING, self._swept(manager, fact), "silent", self._terms.shown)
+        gone = any(begin <= fact.value + manager.period and end > fact.at for begin, end in manager.away)
+        earliest = fact.value + manager.period - (_COPIED if gone else _ROUNDING)
+        silent = _Window(earliest, self._swept(manager, fact), "silent", self._terms.shown)
         first = min(silent, self._reset(manager, fact), key=lambda window: window.latest)
         return replace(first, earliest=min(silent.earliest, self._reset(manager, fact).earliest), node=node)
 
