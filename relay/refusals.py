@@ -4,8 +4,8 @@ Rules
  * Wazuh keeps no time of it. It is told once, until the agent is accepted again: by a contact after what was told, on a row that
    did not say so all the while. (A first keepalive leaves the code where it was, wdb.c:176; the next one takes it away.)
  * On the master's row it may be a worker's word, synced onto whatever stands there by then, as late as the link allows. So a copy
-   speaks only for a node that cannot be heard, and nowhere while a worker's own row says it; but the master's row of an agent
-   that is its own counts once it is named as quiet: who is accepted keeps alive, and the next keepalive takes the code away.
+   speaks only for a node that cannot be heard, nowhere while a worker's own row says it, and once the agent is named as quiet:
+   who is accepted keeps alive, and the next keepalive takes the code away. So does the master's row of an agent of its own.
 """
 
 from dataclasses import replace
@@ -51,9 +51,11 @@ def _is_echo(fleet: Fleet, node: Node, agent: Agent, claim: Claim | None) -> boo
     """Whether a master's row may only repeat what a worker's says."""
     if node.node_type == "worker":
         return False
+    if claim is not None and claim.mirror and not claim.frozen:
+        return True  # a whole row may have carried an old code (wdb.c:176)
     original = fleet.named(claim.row.node_name) if claim is not None and claim.mirror else None
     if claim is not None and original is not None and original.fresh:
-        return not (claim.frozen and _outlives(fleet, claim, original))
+        return not _outlives(fleet, claim, original)
     if claim is not None and claim.frozen and not claim.mirror:
         return False
     rows = (fleet.tables[other.node].rows.get(agent.id) for other in fleet.nodes.values() if other.node_type == "worker")

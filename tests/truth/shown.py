@@ -52,13 +52,14 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One event that the oracle expects, and what was shown of it; `seen`: when the stream knew, `due`: by when it is told.
-    `light`: when it came to light: what is told is told in that order; 0 where it happened."""
+    `light`: when it came to light by its own manager's row, `copied`: or by the master's copy; 0 where it happened."""
 
     expected: Expected
     word: Word
     seen: float = NEVER
     due: float = NEVER
     light: float = 0.0
+    copied: float = 0.0
 
 
 class Shown:
