@@ -2,7 +2,8 @@
 
 Rules
  * Wazuh keeps no time of it. It is told once, until the agent is accepted again: by a contact after what was told, on a row that
-   did not say so all the while. (A first keepalive leaves the code where it was, wdb.c:176; the next one takes it away.)
+   did not say so all the while; within SWEPT once it is named as quiet. (A first keepalive leaves the code where it was,
+   wdb.c:176; the next one takes it away.)
  * On the master's row it may be a worker's word, synced onto whatever stands there by then, as late as the link allows. So a copy
    speaks only for a node that cannot be heard, nowhere while a worker's own row says it, and once the agent is named as quiet:
    who is accepted keeps alive, and the next keepalive takes the code away. So does the master's row of an agent of its own.
@@ -19,6 +20,9 @@ from .decided import Agent, known_so
 from .fleet import Fleet, Node
 
 REFUSED: Final = (models.CODE_INVALID_VERSION, models.CODE_VERSION_UNREADABLE)
+
+SWEPT: Final = 1_800_000
+"""ms, twice Wazuh's agents_disconnection_time: the code of a refused agent that stays away is the sweep's by then."""
 
 
 def judge(fleet: Fleet, agent: Agent, decided: int | None) -> tuple[Agent, Node | None]:
@@ -74,7 +78,7 @@ def _is_news(fleet: Fleet, node: Node, agent: Agent) -> bool:
     if node.node == agent.refused_by:
         return False
     claim = claims.of(fleet, node, agent.id)
-    if claim is None:
-        return False
+    if claim is None or (not claim.frozen and claim.contact < agent.refused_at + SWEPT):
+        return False  # a first keepalive may have carried the old code
     # A copy's contact is stamped when it is synced, and by another clock.
     return claim.contact > agent.refused_at + (fleet.policy.sync_jitter if claim.mirror else 0)

@@ -36,10 +36,22 @@ def test_an_agent_that_never_got_so_far_is_refused_all_the_same() -> None:
 
 def test_who_was_refused_and_is_accepted_may_be_refused_again() -> None:
     lab = cluster()
-    for begin in (T0 + 10, T0 + 30):
+    for begin in (T0 + 10, T0 + 100):
         lab.delta("w1", row(1, "active", begin, code=1, node="w1", added=0), now=begin)
-        lab.delta("w1", row(1, "active", begin + 10, code=0, node="w1", added=0), now=begin + 10)
+        quiet(lab, begin + 15, begin + 20, "m", "w1", "w2", w1={1: begin})
+        lab.delta("w1", row(1, "active", begin + 40, code=0, node="w1", added=0), now=begin + 40)
         assert not lab.fleet.agents[1].refused
+    assert told(lab) == REFUSED * 2
+
+
+def test_a_refusal_soon_after_another_is_told_when_the_agent_is_quiet() -> None:
+    """Until then it may be the old code, which a first keepalive has carried on."""
+    lab = cluster()
+    lab.delta("w1", refused(T0 + 5, node="w1", added=0), now=T0 + 10)
+    lab.delta("w1", row(1, "active", T0 + 40, code=0, node="w1", added=0), now=T0 + 40)
+    lab.delta("w1", refused(T0 + 60, node="w1", added=0), now=T0 + 62)
+    assert told(lab) == REFUSED
+    quiet(lab, T0 + 75, T0 + 80, "m", "w1", "w2", w1={1: T0 + 60})
     assert told(lab) == REFUSED * 2
 
 

@@ -44,5 +44,5 @@ class Dues:
         over = seen + max(_GRACE, _PERIODS * self._learnt[node])
         for last, heard in self._hearing.silences(node, self._hearing.stale - 5):
             if last + self._hearing.stale - 5 < self._hearing.all_known_at(over) and heard > over:
-                over = max(over, heard)
+                over = heard + max(_GRACE, _PERIODS * self._learnt[node])  # the copies took its word back meanwhile
         return self._hearing.all_known_at(over) + _SOON if over < NEVER else NEVER

@@ -17,6 +17,7 @@ from tests.world.config import Fact
 
 _REFUSED = (models.CODE_INVALID_VERSION, models.CODE_VERSION_UNREADABLE)
 _WORD = 10.0  # seconds
+_SWEPT = 2400.0  # seconds after which a refusal's code has surely been overwritten by a sweep
 _NEVER = float("inf")
 
 
@@ -33,6 +34,8 @@ def _refused(scene: Scene, agent: Subject, fact: Fact, over: float) -> Want:
     if seen is None or seen.sent.at == _NEVER:
         return Want("version_refused", agent, "may" if seen is None else "never_shown", fact.at, fact.at, over + scene.behind)
     due = seen.sent.at + _WORD
+    if any(other.what == "refused" and 0 < fact.at - other.at < _SWEPT for other in scene.facts[agent]):  # it may be the old code
+        due = scene.hearing.known_at(fact.node, fact.at + 1.5 * scene.learnt[fact.node], quiet=True) + _WORD
     last = next((stay for stay in reversed(scene.stays.get(agent, ())) if stay.begin < fact.at), None)
     must = (
         over > due and due < scene.until and last is not None and last.node == fact.node and last.end <= fact.at
