@@ -9,6 +9,7 @@ Rules
 
 import heapq
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, Literal, Protocol
 
 from collector.compose import Composer, Identity, Look, Saying, sayings
@@ -26,6 +27,7 @@ NEVER: Final = float("inf")
 _DB_VERSIONS: Final[dict[Schema, int]] = {"4.2": 2, "4.5": 4, "4.14": 7, "5.0": 500}
 AFTER_THE_WORLD: Final = 2
 """Rank of a look among what falls on one instant: after keepalives and all else that writes."""
+_told: Final = attrgetter("status", "code", "disconnection_time", "name", "ip", "date_add", "node_name")
 _WORTH: Final = 600.0  # seconds
 _AHEAD: Final = 2 * BLOCK + 1  # keepalives within which one is surely lost
 
@@ -397,6 +399,4 @@ class Collector:
 
 def kept_alive_only(one: AgentRow, other: AgentRow) -> bool:
     """Whether two rows are alike but for the keepalive, so that the later one is not sent."""
-    return (one.status, one.code, one.disconnection_time, one.name, one.ip, one.date_add, one.node_name) == (
-        other.status, other.code, other.disconnection_time, other.name, other.ip, other.date_add, other.node_name,
-    )  # fmt: skip
+    return _told(one) == _told(other)
