@@ -44,14 +44,19 @@ def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) ->
     told = min(fleet.through(), now, node.quiet_at + node.offset)  # an older list says nothing of what came after it
     if told < claim.contact + patience(node) or claims.lives_elsewhere(heard, claim):
         return False
-    return not any(_is_there(other, claim, told, fleet.policy.sync_jitter) for other in heard)
+    return not any(_is_there(fleet, other, claim, told) for other in heard)
 
 
-def _is_there(other: Claim, silent: Claim, told: int, sync_jitter: int) -> bool:
-    """Whether a row shows that the agent was elsewhere after it fell silent: a knock, whose time no sync carries; or what no sync
-    explains, so that the master's own remoted wrote it. A stamp shows nothing, nor does who is as silent there."""
+def _is_there(fleet: Fleet, other: Claim, silent: Claim, told: int) -> bool:
+    """Whether a row shows that the agent was elsewhere after it fell silent: a knock, whose time no sync carries; a copy that names
+    another manager, which cannot be heard; or what no sync explains, so that the master's own remoted wrote it. A stamp shows
+    nothing else, nor does who is as silent there."""
     if not other.alive or other is silent or (other.frozen and told >= other.contact + patience(other.node)):
         return False
-    if other.row.status == "pending":
+    if other.row.status == "pending" or _is_unheard(fleet, claims.reports_to(fleet, other)):
         return other.contact > silent.contact + claims.TIE
-    return other.contact > silent.contact + sync_jitter and not other.stamp
+    return other.contact > silent.contact + fleet.policy.sync_jitter and not other.stamp
+
+
+def _is_unheard(fleet: Fleet, name: str) -> bool:
+    return name in fleet.nodes and not fleet.nodes[name].fresh

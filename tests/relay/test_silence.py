@@ -214,3 +214,14 @@ def test_the_silence_of_a_copy_is_its_workers_though_it_names_another() -> None:
         lab.beat("w1", now, {1: LAST} if quiet else {}), lab.beat("w2", now, {})
     assert told(lab) == [(1, "overdue", "keepalive_overdue")]
     assert lab.events[0].manager_node == "w1"
+
+
+def test_who_is_synced_from_a_manager_that_cannot_be_heard_is_not_overdue_where_it_was_before() -> None:
+    lab = cluster()
+    for now in range(LAST + 5, DUE + 11, 5):
+        if now == LAST + 20:
+            lab.delta("m", row(1, "active", LAST + 12, node="w2"), now=now)
+        lab.beat("m", now, {1: LAST + 12} if now >= LAST + 30 else {})
+        lab.beat("w1", now, {1: LAST} if now >= LAST + 15 else {})
+    assert not lab.fleet.nodes["w2"].fresh
+    assert lab.events == []
