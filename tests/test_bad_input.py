@@ -33,7 +33,7 @@ from tests.nats_server import NatsServer
 from tests.relay.rig import NodeVoice, Rig, changes, ended, page, spawn
 from tests.relay.test_run import hostile
 
-TIMEOUT: Final = "1s"  # for a silent socket; long enough for one that answers on a busy machine
+TIMEOUT: Final = "2s"  # for a silent socket; long enough for one that answers on a busy machine
 SECRET: Final = "5ec2e7" * 10
 
 
