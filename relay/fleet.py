@@ -381,7 +381,9 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         heard_at=given.now,
         # By one clock alone, so that setting it makes no node unheard.
         seen_at=max(given.now - max(0, given.sent_at - s.taken_at) if readable else 0, known.seen_at if known else 0),
-        as_of=max(min(s.as_of + offset, given.now) if readable and proved else 0, known.as_of if known else 0),  # after a gap it has not
+        as_of=max(
+            min(s.as_of + offset, given.now) if readable and proved else 0, known.as_of if known else 0
+        ),  # after a gap not all is told
         quiet_at=s.taken_at if s.quiet is not None and readable else (known.quiet_at if known else 0),
         whole=whole,
         proved=proved,

@@ -317,3 +317,19 @@ def test_a_stop_that_was_still_to_come_when_its_row_was_read_is_a_workers_and_ho
     lab.delta("node01", row(1, "disconnected", T0 + 35, code=3, dt=T0 + 71, node="worker1"), now=T0 + 44)
     lab.delta("worker1", active(T0 + 83, "worker1", added=0), now=T0 + 53)
     assert kinds(lab) == [(1, "disconnected", "stopped"), (1, "connected", "returned")]
+
+
+def test_a_stamp_does_not_silence_the_drained_row_that_proves_it() -> None:
+    """worker1 cannot be heard; the master's copy shows the agent back by one stamp, and worker1's spool says it first-hand."""
+    lab = cluster("worker1")
+    gone = row(1, "disconnected", T0 - 40, code=3, dt=T0 - 30, node="worker1", added=0)
+    settle(lab, {"node01": [row(1, "disconnected", T0 - 40, code=3, dt=T0 - 30, node="worker1")], "worker1": [gone]})
+    for now in range(T0 + 5, T0 + 50, 5):
+        lab.beat("node01", now, {})
+    lab.delta("node01", active(T0 + 48, "worker1"), now=T0 + 50)
+    worker = lab.speakers["worker1"]
+    worker.rows[1] = active(T0 + 48, "worker1", added=0)
+    drained = worker.snapshot("delta", T0 + 49, rows=(worker.rows[1],))
+    lab.position += 1
+    lab.step(Heard(lab.position, (T0 + 90) * 1000, (T0 + 90) * 1000, drained))
+    assert kinds(lab) == [(1, "connected", "returned")]

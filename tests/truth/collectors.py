@@ -9,13 +9,13 @@ Rules
 
 import heapq
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Final, Literal, Protocol
 
 from collector.compose import Composer, Identity, Look, Saying, sayings
 from collector.mirror import Changes, KeyChanges
 from shared import models, wire
 from shared.models import DIGEST_MODULUS, AgentRow, KeyEntry, SourceState
+from tests.truth.alike import kept_alive_only
 from tests.truth.fulls import Fulls
 from tests.world.config import OLD, Schema
 from tests.world.jitter import BLOCK
@@ -27,7 +27,6 @@ NEVER: Final = float("inf")
 _DB_VERSIONS: Final[dict[Schema, int]] = {"4.2": 2, "4.5": 4, "4.14": 7, "5.0": 500}
 AFTER_THE_WORLD: Final = 2
 """Rank of a look among what falls on one instant: after keepalives and all else that writes."""
-_told: Final = attrgetter("status", "code", "disconnection_time", "name", "ip", "date_add", "node_name")
 _WORTH: Final = 600.0  # seconds
 _AHEAD: Final = 2 * BLOCK + 1  # keepalives within which one is surely lost
 
@@ -395,8 +394,3 @@ class Collector:
             del self._entries[number]
         self._entries |= new
         return KeyChanges(tuple(entry for _, entry in sorted(new.items())), gone)
-
-
-def kept_alive_only(one: AgentRow, other: AgentRow) -> bool:
-    """Whether two rows are alike but for the keepalive, so that the later one is not sent."""
-    return _told(one) == _told(other)

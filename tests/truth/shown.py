@@ -18,7 +18,8 @@ from typing import Literal
 
 from shared import models
 from shared.models import AgentRow
-from tests.truth.collectors import NEVER, Log, Sent, Version, kept_alive_only
+from tests.truth.alike import kept_alive_only
+from tests.truth.collectors import NEVER, Log, Sent, Version
 from tests.truth.contacts import Stay
 from tests.truth.dues import JITTER, Dues
 from tests.world.config import Fact
