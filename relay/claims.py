@@ -188,7 +188,7 @@ def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
     if row.status == "active" and claim.stamped:
         return None if claim.frozen else claim.advances_at
     # A keepalive alone shows in nothing but the next list of who is quiet.
-    return 0 if min(original.as_of, original.quiet_at + original.offset) >= claim.contact else claim.contact
+    return 0 if min(original.as_of, original.quiet_through) >= claim.contact else claim.contact
 
 
 def _silenced(claim: Claim, mirrors: Sequence[Claim], sync_jitter: int) -> bool:
@@ -232,7 +232,7 @@ def proves_life_at(found: Sequence[Claim], beyond: int, sync_jitter: int) -> int
     comes back to a row which was active all the while changes nothing there but its keepalives, and is named nowhere. Of a node
     that cannot be heard every row is looked at when it is heard again."""
     living = (claim for claim in found if claim.alive and not claim.frozen and claim.node.fresh)
-    shown = ((_shows_at(claim, beyond, sync_jitter), claim.node.quiet_at + claim.node.offset) for claim in living)
+    shown = ((_shows_at(claim, beyond, sync_jitter), claim.node.quiet_through) for claim in living)
     return min((at for at, told in shown if at > told), default=None)
 
 
@@ -244,12 +244,19 @@ def _shows_at(claim: Claim, beyond: int, sync_jitter: int) -> int:
 
 def lives_elsewhere(found: Sequence[Claim], gone: Claim) -> bool:
     """Whether another node, that was read after the agent is said to have gone, does not name it as quiet: it may be there."""
-    return any(may_have(claim, gone) and claim.node.quiet_at + claim.node.offset >= gone.contact for claim in found)
+    return any(may_have(claim, gone) and claim.node.quiet_through >= gone.contact for claim in found)
 
 
 def may_have(claim: Claim, gone: Claim) -> bool:
     """Whether a claim's node may have the agent that is said to have gone from another."""
     return claim.alive and not claim.frozen and not claim.mirror and claim.node is not gone.node and claim.node.fresh
+
+
+def knocked_later(heard: Sequence[Claim], knock: Claim) -> bool:
+    """Whether the agent knocked at the master after it did here: a worker's stop was synced over that, but for the time it left in
+    last_keepalive (wazuh/wazuh#24401). A sync writes no such time on who is gone."""
+    stops = (claim for claim in heard if claim.stopped and not claim.worker and claim.node.fresh and claim.node is not knock.node)
+    return any(stop.node.at(stop.row.last_keepalive or 0) > knock.contact + TIE for stop in stops)
 
 
 def known_at(claim: Claim, gone: Claim) -> int:

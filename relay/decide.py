@@ -110,7 +110,8 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
 
 def _proves_life_at(fleet: Fleet, judged: Judged, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
     if judged.older and claim is not None and claim.alive:
-        return claims.proves_life_at(found, claims.decided_contact(fleet, agent) or 0, fleet.policy.sync_jitter)
+        gone = older.gone_until(agent, claim, claims.decided_contact(fleet, agent) or 0)
+        return claims.proves_life_at(found, gone, fleet.policy.sync_jitter)
     if agent.status != "Disconnected" and (claim is None or claim.alive):
         return claim.advances_at if claim is not None and claim.stamp and agent.overdue is not None else None
     gone = claim.contact if claim is not None and not claim.alive else 0
@@ -129,22 +130,22 @@ def _hear(fleet: Fleet, known: Agent, claim: Claim | None, voices: Voices, now: 
         claim = race.stop
     if older.is_older(fleet, known, claim):
         return _regressed(fleet, known, claim, voices, now, made, late=late)
-    return _follow(fleet, known, claim, voices.claims, now, made, late=late)
+    return _follow(fleet, known, claim, voices, now, made, late=late)
 
 
-def _follow(fleet: Fleet, known: Agent, claim: Claim, found: Sequence[Claim], now: int, made: list[Event], *, late: bool) -> Judged:
+def _follow(fleet: Fleet, known: Agent, claim: Claim, voices: Voices, now: int, made: list[Event], *, late: bool) -> Judged:
     """Take the owner's word: at once, or after the grace where it may yet be taken back (rule 4)."""
     status = STATUSES[claim.row.status]
     if status == known.status:
         return Judged(known.id, _kept(fleet, known, claim), tuple(made))
-    if status == "Disconnected" and claims.lives_elsewhere(found, claim):
+    if status == "Disconnected" and claims.lives_elsewhere(voices.claims, claim):
         return Judged(known.id, known_so(known, hold=None), tuple(made))
     waits = hold_of(claim)
     if waits is not None:
         hold = _held(fleet, known, claim, waits, now)
         # A knock that is not named as quiet was not the last one.
-        knocks = claim.alive and (not claim.frozen or claims.lives_elsewhere(found, claim))
-        if knocks or not _ripe(fleet, hold, claim, now):
+        knocks = claim.alive and (not claim.frozen or claims.lives_elsewhere(voices.claims, claim))
+        if knocks or claims.knocked_later(voices.heard, claim) or not _ripe(fleet, hold, claim, now):
             return Judged(known.id, known_so(known, hold=_rested(fleet, hold, now)), tuple(made))
     return _changed(fleet, known, claim, made, late=late)
 

@@ -101,6 +101,7 @@ class Node:
     doubted: bool  # it lost most of its agents, and client.keys did not: broken until proved otherwise (rule 6)
     spared_until: int  # stream time until which it is fresh in any case
     fresh: bool
+    quiet_through: int = 0  # `quiet_at` by the stream's clock: setting the node's clock does not move it
 
     @property
     def offset(self) -> int:
@@ -121,7 +122,7 @@ class Table:
     quiet: dict[int, int] = field(default_factory=dict)
     digest: int = 0
     news: set[int] = field(default_factory=set)  # whose row changed after `quiet` was taken: it says nothing of them
-    woken: dict[int, int] = field(default_factory=dict)  # when (node's clock, ms) an id was first not named any more, its row unchanged
+    woken: dict[int, int] = field(default_factory=dict)  # (node's clock, ms) what was written of an id that nobody saw, if it was once
     silences: list[tuple[int, int]] = field(default_factory=list)  # (last_keepalive, id) of `quiet`, in order
 
     def hear(self, quiet: dict[int, int], taken_at: int) -> None:
@@ -129,10 +130,18 @@ class Table:
         if quiet != self.quiet:
             old = taken_at - 2 * models.quiet_after(models.UNKNOWN_PERIOD)
             left = dict.fromkeys(self.quiet.keys() - quiet.keys() - self.news, taken_at)
-            self.woken = {n: at for n, at in (self.woken | left).items() if n not in quiet and at >= old}
+            awake = {n: at for n, at in (self.woken | left).items() if n not in quiet and at >= old}
+            self.woken = awake | {n: moment * 1000 for n, moment in quiet.items() if self._is_one_write(n, moment)}
         for number in self.news & self.woken.keys():
             del self.woken[number]
         self.listen(quiet, (), self.woken)
+
+    def _is_one_write(self, number: int, moment: int) -> bool:
+        """Whether a single write explains that an id is named as quiet since `moment`: it was named before, as quiet for longer."""
+        before, woken = self.quiet.get(number), self.woken.get(number)
+        if before is None:
+            return woken is not None and moment * 1000 <= woken
+        return (woken is not None) == (before == moment)
 
     def listen(self, quiet: dict[int, int], news: Iterable[int], woken: dict[int, int]) -> None:
         """Take over who is quiet; `news`: whose row changed since."""
@@ -290,8 +299,8 @@ class Fleet:
 
 
 def _told(known: Node | None, node: Node) -> tuple[tuple[int, int], ...]:
-    before = (0, 0) if known is None else (known.as_of, known.quiet_at + known.offset)
-    return tuple(zip(before, (node.as_of, node.quiet_at + node.offset), strict=True))
+    before = (0, 0) if known is None else (known.as_of, known.quiet_through)
+    return tuple(zip(before, (node.as_of, node.quiet_through), strict=True))
 
 
 def order(known: Node | None, snapshot: wire.Snapshot) -> Refusal | None:
@@ -363,6 +372,7 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
     offset = clock.offset
     readable = s.source_state == "ok"
     whole = (known is not None and known.whole and known.boot == s.boot) or (s.kind == "full" and readable)
+    listed = s.quiet is not None and readable
     return Node(
         node=s.node,
         cluster=s.cluster,
@@ -384,10 +394,11 @@ def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:
         as_of=max(
             min(s.as_of + offset, given.now) if readable and proved else 0, known.as_of if known else 0
         ),  # after a gap not all is told
-        quiet_at=s.taken_at if s.quiet is not None and readable else (known.quiet_at if known else 0),
+        quiet_at=s.taken_at if listed else (known.quiet_at if known else 0),
         whole=whole,
         proved=proved,
         doubted=False,
         spared_until=known.spared_until if known else 0,
         fresh=known.fresh if known else False,
+        quiet_through=s.taken_at + offset if listed else (known.quiet_through if known else 0),
     )

@@ -36,17 +36,18 @@ def walks(fleet: Fleet, number: int, now: int) -> Ghost | None:
 
 def judge(fleet: Fleet, ghost: Ghost, now: int) -> Haunt:
     """To be asked when a row of it changed, and once `until` has passed on every reachable node (rule 9)."""
-    if min(now, fleet.through()) < ghost.until:
+    passed = min(now, fleet.through())
+    if passed < ghost.until:
         return Haunt(ghost)
+    again = replace(ghost, until=passed + fleet.policy.reset_grace)
     alive = [claim for claim in _alive(fleet, ghost.id) if claim.row.name == ghost.name]
     if not alive and _may_be_served(fleet, ghost):
-        return Haunt(replace(ghost, until=now + fleet.policy.reset_grace))
+        return Haunt(again)
     if not alive:
         return Haunt(None)
     if not (registry.is_absent(fleet, ghost.id, ghost.name) and all(node.fresh for node in fleet.registrars())):
-        return Haunt(replace(ghost, until=now + fleet.policy.reset_grace))
+        return Haunt(again)
     proof = next((claim for claim in alive if claim.contact > ghost.since + fleet.policy.sync_jitter), None)
-    again = replace(ghost, until=now + fleet.policy.reset_grace)
     if ghost.told or proof is None:
         return Haunt(again)
     return Haunt(replace(again, told=True), proof)

@@ -64,4 +64,4 @@ def _left(fleet: Fleet, agent: Agent, move: Move, now: int) -> Literal["left", "
     if here.frozen:
         return "left" if here.contact <= move.since + claims.TIE else "there"
     known_at = old.offset + _seen_by(move, old)
-    return "there" if old.quiet_at + old.offset >= known_at else known_at
+    return "there" if old.quiet_through >= known_at else known_at

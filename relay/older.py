@@ -33,8 +33,7 @@ def _is_repeated(known: Agent, claim: Claim) -> bool:
 def _is_back(fleet: Fleet, known: Agent, claim: Claim, decided: int) -> bool:
     """Whether a living row shows an agent after it was gone."""
     if known.mirrored and known.reason == "stopped" and claim.node.node == known.manager_node:
-        # A stop is copied as it was, by this very node's clock; or it is the master's own word, by its own: after it by both.
-        return claim.seconds > (known.contact or 0) and claim.contact > decided
+        return claim.contact > gone_until(known, claim, decided)
     if claim.frozen and known.mirrored and known.witness in fleet.nodes:
         # It is quiet since about the silence that the copy told of, by another clock.
         apart = abs(claim.node.offset - fleet.nodes[known.witness].offset)
@@ -45,6 +44,16 @@ def _is_back(fleet: Fleet, known: Agent, claim: Claim, decided: int) -> bool:
         return claim.contact > decided  # who fell silent was last heard of in this very row
     # Who said goodbye may be back within the second.
     return claim.contact >= decided - (0 if claim.node.node == known.witness else TIE)
+
+
+def gone_until(known: Agent, claim: Claim, decided: int) -> int:
+    """The stream time (Unix ms) beyond which a contact of a living row is after the agent was said to be gone.
+
+    A stop is copied as it was, by the clock of this very row's node; or it is the master's own word, by its own: after it by both.
+    """
+    if known.mirrored and known.reason == "stopped" and claim.node.node == known.manager_node:
+        return max(decided, claim.node.at(known.contact or 0))
+    return decided
 
 
 def _may_be_before(fleet: Fleet, known: Agent, claim: Claim) -> bool:

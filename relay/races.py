@@ -52,5 +52,5 @@ def _waits(fleet: Fleet, stop: Claim, began: int, heard: Sequence[Claim], now: i
         yield stands_at
     for other in heard:
         known_at = claims.known_at(other, stop)
-        if claims.may_have(other, stop) and other.node.quiet_at + other.node.offset < known_at:
+        if claims.may_have(other, stop) and other.node.quiet_through < known_at:
             yield known_at

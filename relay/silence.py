@@ -41,7 +41,7 @@ def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) ->
     node = claim.node
     if not claim.frozen or claim.mirror or not (node.fresh and node.period):
         return False
-    told = min(fleet.through(), now, node.quiet_at + node.offset)  # an older list says nothing of what came after it
+    told = min(fleet.through(), now, node.quiet_through)  # an older list says nothing of what came after it
     if told < claim.contact + patience(node) or claims.lives_elsewhere(heard, claim):
         return False
     return not any(_is_there(fleet, other, claim, told) for other in heard)

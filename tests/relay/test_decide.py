@@ -330,3 +330,31 @@ def test_24401_the_echo_stands_if_the_agent_does_not_show_itself_within_the_grac
         lab.beats(now)
     assert [e.kind for e in lab.events] == ["disconnected", "connected", "disconnected"]
     assert lab.status(1) == "Disconnected"
+
+
+def test_24401_a_knock_is_not_told_where_the_agent_knocked_at_the_master_later() -> None:
+    """What the master's remoted wrote of it was overwritten by a worker's older stop, but for the time of the knock."""
+    lab = cluster()
+    lab.delta("w1", row(1, "disconnected", T0 + 5, code=3, dt=T0 + 20, node="w1", added=0), now=T0 + 20)
+    lab.delta("w2", row(1, "pending", T0 + 22, node="w2", added=0), now=T0 + 22)
+    lab.delta("m", row(1, "disconnected", T0 + 27, code=3, dt=T0 + 20, node="w1"), now=T0 + 30)
+    for now in range(T0 + 40, T0 + 200, 10):
+        lab.beats(now, {"w2": {1: T0 + 22}})
+    assert [e.kind for e in lab.events] == ["disconnected"]
+
+
+def test_a_return_is_told_once_it_is_after_the_stop_by_both_clocks() -> None:
+    """The master's own stop, told under a worker's name, is later by the master's clock than by that worker's."""
+    lab = cluster()
+    lab.speakers["m"].skew, lab.speakers["w1"].skew = 15, -15
+    for now in range(T0 + 10, T0 + 200, 10):  # until both clocks are believed
+        lab.beats(now)
+    begun = T0 + 200
+    lab.delta("m", row(1, "disconnected", begun + 14, code=3, dt=begun + 16, node="w1"), now=begun + 1)
+    for now in range(begun + 10, begun + 50, 10):
+        lab.beats(now, {"w1": {1: T0 + 150}})
+    assert told(lab) == [(1, "disconnected", "stopped")]
+    lab.delta("w1", row(1, "active", begun + 15, node="w1", added=0), now=begun + 51)
+    for now in range(begun + 60, begun + 130, 10):
+        lab.beats(now)
+    assert told(lab) == [(1, "disconnected", "stopped"), (1, "connected", "returned")]

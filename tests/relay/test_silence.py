@@ -225,3 +225,27 @@ def test_who_is_synced_from_a_manager_that_cannot_be_heard_is_not_overdue_where_
         lab.beat("w1", now, {1: LAST} if now >= LAST + 15 else {})
     assert not lab.fleet.nodes["w2"].fresh
     assert lab.events == []
+
+
+def test_a_clock_that_is_set_back_ages_no_list() -> None:
+    """By the new clock the last list of who is quiet would have been taken later than it was."""
+    lab = cluster()
+    silent(lab, LAST + 15, DUE - 5)
+    lab.speakers["w1"].skew = -20
+    for now in range(DUE, DUE + 60, 5):
+        lab.beat("m", now, {1: LAST + 2}), lab.beat("w1", now), lab.beat("w2", now, {}), lab.tick(now)
+    assert lab.fleet.nodes["w1"].offset == 20_000
+    assert lab.events == []
+
+
+@pytest.mark.parametrize("lists", [1, 2])
+def test_a_stamp_that_shows_as_a_later_silence_hides_no_sweep(lists: int) -> None:
+    """A sync stamped the dead agent's copy once, and every list names it as quiet: before that, after, and since the stamp."""
+    lab = cluster()
+    silent(lab, LAST + 15, LAST + 100)
+    stamped = LAST + 105
+    for now in range(stamped + 1, stamped + 15, 5):
+        lab.beats(now, {"w1": {1: LAST}} | ({"m": {1: LAST + 2}} if lists == 1 else {}))
+    silent(lab, stamped + 20, stamped + 100, m={1: stamped}, w1={1: LAST})
+    lab.delta("w1", row(1, "disconnected", LAST, code=4, dt=stamped + 100, node="w1", added=0), now=stamped + 101)
+    assert told(lab) == [(1, "overdue", "keepalive_overdue"), (1, "disconnected", "silent")]

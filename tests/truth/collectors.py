@@ -28,6 +28,7 @@ _DB_VERSIONS: Final[dict[Schema, int]] = {"4.2": 2, "4.5": 4, "4.14": 7, "5.0": 
 AFTER_THE_WORLD: Final = 2
 """Rank of a look among what falls on one instant: after keepalives and all else that writes."""
 _WORTH: Final = 600.0  # seconds
+_UNSENT: Final = 60.0  # seconds: the same, where nobody could hear of the last version
 _AHEAD: Final = 2 * BLOCK + 1  # keepalives within which one is surely lost
 
 
@@ -70,9 +71,9 @@ class Log:
     quiets: dict[str, list[tuple[float, Sent]]] = field(default_factory=dict)  # looks that told who is quiet
 
     def is_old(self, node: str, number: int, now: float) -> bool:
-        """Whether the last version is so old that one with a newer keepalive alone is worth keeping."""
+        """Whether the last version is so old, or never reached the stream, that one with a newer keepalive alone is worth keeping."""
         versions = self.rows.get((node, number))
-        return not versions or now - versions[-1].look > _WORTH
+        return not versions or now - versions[-1].look > (_WORTH if versions[-1].sent.at < NEVER else _UNSENT)
 
     def put(self, node: str, number: int, version: Version) -> None:
         self.rows.setdefault((node, number), []).append(version)

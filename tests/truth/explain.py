@@ -59,7 +59,7 @@ class Explain:
             states = [word for word, holds in (("fresh", node.fresh), ("proved", node.proved), ("whole", node.whole)) if holds]
             found.append(
                 f"  row   {node.node:<9} {said}{quiet}, {keyed}; {' '.join(states) or 'unheard'}"
-                f", as of {self._at(node.as_of)}, seen {self._at(node.seen_at)}, quiet at {self._at(node.quiet_at + node.offset)}"
+                f", as of {self._at(node.as_of)}, seen {self._at(node.seen_at)}, quiet at {self._at(node.quiet_through)}"
             )
         return found
 

@@ -44,14 +44,14 @@ def unheard(scene: Scene) -> Iterator[Wanted]:
     """What may be told, in no order."""
     for stays in scene.stays.values():
         for stay, following in zip(stays, (*stays[1:], None), strict=True):
-            over = _over(scene, stay, following)
+            gone = _over(scene, stay, following)
             for last, heard in scene.hearing.silences(stay.node, scene.hearing.stale - _MARGIN):
-                begin, end = max(last + scene.hearing.stale - _MARGIN, stay.begin), min(heard, over)
+                begin, end = max(last + scene.hearing.stale - _MARGIN, stay.begin), min(heard, gone)
                 if begin < end and end > scene.began:
                     again = min(heard, scene.until)
-                    over = min(scene.hearing.known_at(stay.node, again), scene.until)
+                    known_by = min(scene.hearing.known_at(stay.node, again), scene.until)
                     known, before = _known(scene, stay, last), _before(scene, stay, last)
-                    yield from _of(scene, _Absence(stay, begin, end, again, over, known, before))
+                    yield from _of(scene, _Absence(stay, begin, end, again, known_by, known, before))
 
 
 def _over(scene: Scene, stay: Stay, following: Stay | None) -> float:

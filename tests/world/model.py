@@ -280,6 +280,8 @@ class World(Engine):
     def _set_clocks(self, config: NodeConfig) -> None:
         node = self.nodes[config.name]
         self.fact(None, "sweeps", node.name, node.sweep_period)
+        if config.skew:
+            self.fact(None, "clock", node.name, config.skew)
         self.push(self._phase(config.sweep_phase, node.sweep_period), REST, self._sweep, node, node.boot)
         if node is not self.master:
             self.push(self._phase(config.sync_phase, self.config.sync_period), REST, syncing.sync, self, node)

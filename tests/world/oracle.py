@@ -40,11 +40,19 @@ class _Terms:
 
 @dataclass(slots=True)
 class _Manager:
-    """What is known of one manager: how long it waits, when it started anew, when it was away."""
+    """What is known of one manager: how long it waits, when it started anew, when it was away, how its clock was set."""
 
     period: float = _FOREVER
     starts: list[float] = field(default_factory=list)
     away: list[tuple[float, float]] = field(default_factory=list)
+    clock: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, 0.0)])  # (since when, seconds ahead)
+
+    def put_on(self, contact: float) -> tuple[float, float]:
+        """The seconds by which its clock was put on at the least and at the most from a contact until the sweep has found it:
+        a contact looks so much older than it is."""
+        before = [ahead for since, ahead in self.clock if since <= contact][-1]
+        then = [ahead - before for since, ahead in self.clock if contact < since <= contact + 2 * self.period]
+        return min([0.0, *then]), max([0.0, *then])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,8 @@ def _managers(history: Sequence[Fact]) -> dict[str, _Manager]:
         match fact.what:
             case "sweeps":
                 manager.period = fact.value
+            case "clock":
+                manager.clock.append((fact.at, fact.value))
             case "restarted":
                 manager.starts.append(fact.at)
             case "down":
@@ -228,7 +238,7 @@ class _Life:
         node = fact.node if fact.what != "moved" else self._before(fact)
         manager = self._managers.get(node, _Manager())
         gone = any(begin <= fact.value + manager.period and end > fact.at for begin, end in manager.away)
-        earliest = fact.value + manager.period - (_COPIED if gone else _ROUNDING)
+        earliest = fact.value + manager.period - manager.put_on(fact.value)[1] - (_COPIED if gone else _ROUNDING)
         silent = _Window(earliest, self._swept(manager, fact), "silent", self._terms.shown)
         first = min(silent, self._reset(manager, fact), key=lambda window: window.latest)
         return replace(first, earliest=min(silent.earliest, self._reset(manager, fact).earliest), node=node)
@@ -243,7 +253,7 @@ class _Life:
 
     def _swept(self, manager: _Manager, fact: Fact) -> float:
         """By when the manager's sweep has noticed; never, where it was away meanwhile or its start may have been first."""
-        latest = fact.value + 2 * manager.period + _ROUNDING
+        latest = fact.value + 2 * manager.period - manager.put_on(fact.value)[0] + _ROUNDING
         away = any(begin <= latest and end >= fact.value for begin, end in manager.away)
         reset = any(fact.at <= at <= latest for at in manager.starts)
         return _FOREVER if away or reset else latest
