@@ -98,7 +98,7 @@ def main() -> int:
     clean = not numbers["false"] and not numbers["missed"]
     if not clean:
         print(f"\nagain: python tests/truth/run.py {' '.join(sys.argv[1:])}")
-    print(f"{args.seed=} {time.monotonic() - began:.0f} s: {'true' if clean else 'NOT TRUE'}")
+    print(f"seed {args.seed}, {time.monotonic() - began:.0f} s: {'true' if clean else 'NOT TRUE'}")
     if args.json:
         print(json.dumps(numbers))
     return 0 if clean else 1
