@@ -120,7 +120,7 @@ async def test_the_pages_say_what_works(tmp_path: Path, manager: ManagerProcess,
     code, body = await collector.get("/readyz")
     assert (code, {name: check["ok"] for name, check in json.loads(body)["checks"].items()}) == (
         200,
-        {"source": True, "nats": True, "raw": True, "spool": True},
+        {"source": True, "nats": True, "raw": True, "spool": True, "keyring": True},
     )
     assert 'wazuh_jetstream_breaker_state{dependency="source"} 0.0' in (await collector.get("/metrics"))[1]
     assert 'wazuh_jetstream_collector_agents{status="active"} 3.0' in (await collector.get("/metrics"))[1]

@@ -39,7 +39,7 @@ def test_a_key_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> No
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
 def test_a_key_of_its_owner_alone_is_used(tmp_path: Path, mode: int) -> None:
-    assert keyring.read_key(write_key(tmp_path / "k", mode=mode)).secret == b"\xab" * 32
+    assert keyring.read_key(write_key(tmp_path / "k", mode=mode)) == Key(b"\xab" * 32)
 
 
 def test_a_key_file_that_is_missing_or_a_directory_is_named(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_another_key_neither_verifies_nor_shares_its_id(one: Key, other: Key) ->
 def test_no_text_is_a_signature_and_none_is_an_error(text: str) -> None:
     signer = MessageSigner(KEY)
     assert not signer.verify_header(text, "s", b"body", {})
-    assert not signer.verify_header(f"{sealing.ALGORITHM};{KEY.kid};{text}", "s", b"body", {})
+    assert not signer.verify_header(f"{sealing.HMAC_SHA256};{KEY.kid};{text}", "s", b"body", {})
     assert not signer.verify_signature(b"body", text)
 
 
