@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from relay import encryption, seal
+from relay import encryption, events, seal
 from relay.encryption import EncryptionHandler, Secret
 from relay.seal import Verdict
 from shared import sealing
@@ -97,12 +97,12 @@ def test_neither_a_secret_s_repr_nor_its_id_nor_an_error_shows_it() -> None:
 
 
 @pytest.mark.parametrize("message", [STATUS, KIND, BATCH])
-def test_a_message_is_signed_then_encrypted_then_signed_as_it_is_sent(message: seal.events.Message) -> None:
+def test_a_message_is_signed_then_encrypted_then_signed_as_it_is_sent(message: events.Message) -> None:
     subject, body, headers = seal.seal(message, 1, 2, SIGNER, CRYPT)
     assert EVENT.agent_name.encode() not in body
     assert headers["Wazuh-Encryption"] == f"aes-256-gcm;{OLD.kid}"
     assert headers["ce-datacontenttype"] == "application/octet-stream"
-    assert SIGNER.verify_header(headers[sealing.SIGNATURE_HEADER], subject, body, seal.events.covered(headers))
+    assert SIGNER.verify_header(headers[sealing.SIGNATURE_HEADER], subject, body, events.covered(headers))
     assert seal.opened(subject, body, headers, CRYPT) == seal.seal(message, 1, 2, SIGNER)[1]
     assert seal.verify(subject, body, headers, SIGNER, CRYPT) == Verdict(True)
     assert seal.verify(subject, body, {name.lower(): value for name, value in headers.items()}, SIGNER, CRYPT).ok
@@ -149,5 +149,5 @@ def test_no_word_about_the_encryption_can_be_changed(change: Callable[[dict[str,
     reader = EncryptionHandler(None, [OLD, NEW], secrets.token_bytes)
     changed = change(headers)
     assert "header's signature" in seal.verify(subject, body, changed, SIGNER, reader).why
-    forged = {**changed, sealing.SIGNATURE_HEADER: SIGNER.sign_header(subject, body, seal.events.covered(changed))}
+    forged = {**changed, sealing.SIGNATURE_HEADER: SIGNER.sign_header(subject, body, events.covered(changed))}
     assert not seal.verify(subject, body, forged, SIGNER, reader).ok

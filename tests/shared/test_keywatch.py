@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_files_that_stay_as_they_are_are_read_once(service: Service, caplog: pyt
 
 def test_every_change_of_a_file_is_seen(service: Service) -> None:
     first, node = service.used, service.keyring / "node01"
-    changes = [
+    changes: list[Callable[[], object]] = [
         lambda: write_key(service.key, "cd" * 32),
         lambda: write_key(service.key, "ef" * 32),
         lambda: write_key(node / "next.key", "12" * 32),
