@@ -49,7 +49,11 @@ class Secret:
 
     def box(self, salt: bytes) -> AESGCM:
         """The cipher of the one message that has this salt."""
-        return AESGCM(HKDF(SHA256(), 32, salt, _INFO).derive(self.value))
+        return AESGCM(self.derived(salt))
+
+    def derived(self, salt: bytes) -> bytes:
+        """That message's key, 32 bytes."""
+        return HKDF(SHA256(), 32, salt, _INFO).derive(self.value)
 
 
 def context(subject: str, event_id: str, kid: str) -> bytes:
