@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,19 @@ async def test_a_server_that_refuses_or_is_away_ends_it_with_the_reason(node: st
     assert "stream not found" in await said(node, "consume.mjs", "--server", rig.server.url, *credentials, *common, code=1)
     rig.server.kill()
     assert "ECONNREFUSED" in await said(node, "consume.mjs", "--server", rig.server.url, *common, code=1)
+
+
+async def test_over_tls_only_the_server_that_was_meant_is_spoken_to(node: str, rig: Rig) -> None:
+    cert, key = rig.directory / "cert.pem", rig.directory / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+    await asyncio.to_thread(rig.server.restart, f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
+    keys_file = rig.directory / "keys.json"
+    keys_file.write_text('{"format":"wazuh-jetstream keys","version":1,"keys":[]}')
+    common = ("--keys", str(keys_file), "--stream", "NONE")
+    here, there = rig.server.url.replace("nats:", "tls:"), f"tls://localhost:{rig.server.port}"
+    assert "stream not found" in await said(node, "consume.mjs", "--server", here, "--ca", str(cert), *common, code=1)
+    assert "does not match certificate" in await said(node, "consume.mjs", "--server", there, "--ca", str(cert), *common, code=1)
+    assert "self-signed certificate" in await said(node, "consume.mjs", "--server", here, *common, code=1)
+    assert "the server asks for TLS" in await said(node, "consume.mjs", "--server", rig.server.url, *common, code=1)

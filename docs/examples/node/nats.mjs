@@ -2,7 +2,7 @@
 // https://docs.nats.io/reference/reference-protocols/nats-protocol
 
 import { randomBytes } from 'node:crypto'
-import { connect as connectTcp } from 'node:net'
+import { connect as connectTcp, isIP } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 
 const CRLF = Buffer.from('\r\n')
@@ -39,7 +39,8 @@ export class Nats {
     const info = await Promise.race([greeted, this.#ended])
     if (ca !== undefined || url.protocol === 'tls:') {
       this.#socket.removeAllListeners('data')
-      const secure = connectTls({ socket: this.#socket, servername: url.hostname, ca })
+      const servername = isIP(url.hostname) ? '' : url.hostname
+      const secure = connectTls({ socket: this.#socket, host: url.hostname, servername, ca })
       this.#listen(secure, end)
       await Promise.race([new Promise(resolve => secure.once('secureConnect', resolve)), this.#ended])
     } else if (info.tls_required) {
