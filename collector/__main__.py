@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Final
 
 from shared import cli
@@ -14,6 +15,7 @@ It runs on the manager's own host, reads Wazuh and writes nothing there. `wazuh-
 """
 _EPILOG: Final = """\
 First steps on a manager:
+  wazuh-collector keys generate   make the key that this node signs with
   wazuh-collector check      is everything there that it needs? what to do if not
   wazuh-collector snapshot   what it sees at this moment, without NATS
   wazuh-collector run        watch and publish, until it is stopped
@@ -49,7 +51,24 @@ def _parser() -> argparse.ArgumentParser:
         cli.add_config(command)
         if name != "run":
             cli.add_json(command)
+    _keys_options(commands.add_parser("keys", help="make the key that this node signs with", description="Make keys."))
     return parser
+
+
+def _keys_options(keys: argparse.ArgumentParser) -> None:
+    verbs = keys.add_subparsers(dest="verb", required=True, metavar="VERB")
+    text = "make a key file that only its owner can read; none is overwritten"
+    made = verbs.add_parser("generate", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    made.add_argument("path", type=Path, nargs="?", metavar="FILE", help="where; by default the file that the configuration names")
+    made.add_argument(
+        "--algorithm",
+        choices=("hmac-sha256", "ed25519"),
+        default="hmac-sha256",
+        help="hmac-sha256 (default): relay and collector share a secret; ed25519: the relay needs the public half alone, and the collector"
+        " the package cryptography",
+    )
+    cli.add_config(made)
+    cli.add_json(made)
 
 
 def _command(arguments: argparse.Namespace) -> int:
@@ -64,11 +83,22 @@ def _command(arguments: argparse.Namespace) -> int:
             from . import check
 
             return check.show(config, SystemClock(), as_json=arguments.json, out=sys.stdout)
+        if arguments.command == "keys":
+            return _generate(arguments, config.security.signing_key_path)
         from . import snapshot
 
         return snapshot.show(config, SystemClock(), as_json=arguments.json, out=sys.stdout)
     except SourceUnavailable as error:
         raise _TryAgain(str(error)) from error
+
+
+def _generate(arguments: argparse.Namespace, configured: Path | None) -> int:
+    from shared import keygen
+    from shared.config import require
+
+    path = arguments.path or require(configured, "security.signing_key_path")
+    keygen.show(keygen.signing_key(path, arguments.algorithm), sys.stdout, as_json=arguments.json)
+    return 0
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shared import health, jetstream, keyring, logs, sealing
+from shared import health, jetstream, keyring, keywatch, logs, sealing
 from shared.backoff import Backoff
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigError, Stop
@@ -79,7 +79,7 @@ def _signer(security: "configs.SecurityConfig") -> sealing.MessageSigner:
 async def _serve(config: "configs.Config", identity: Identity, signer: sealing.MessageSigner, clock: Clock) -> None:
     """The pages of health; behind them the spool, as soon as its disk takes it; and all the rest."""
     asked, telemetry = _asked_to_stop(), Telemetry("collector")
-    signs = Signs(health.Readiness("source", "nats", "raw", "spool"), telemetry, _logger)
+    signs = Signs(health.Readiness("source", "nats", "raw", "spool", keywatch.NAME), telemetry, _logger)
     pages = await _serve_pages(config.monitoring, signs)
     try:
         spool = await _opened(config.collector, identity.node, Guard(SPOOL, signs, clock, Backoff(jitter=random.random)), clock, asked)
@@ -174,11 +174,13 @@ class _Service:
         publisher, watch = self._parts(connection)
         reader = self._start_reader(watch)
         publishing = asyncio.create_task(publisher.run(), name="publisher")
+        watching = self._watch_keys()
         self._log_start()
         gc.collect()
         gc.freeze()  # modules and tables live as long as the process: no collection needs to walk them again
-        parts: tuple[asyncio.Future[None], ...] = (reader, publishing)
+        parts: tuple[asyncio.Future[None], ...] = (reader, publishing, watching)
         await asyncio.wait((asked, *parts), return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
         try:
             async with asyncio.timeout(END_S):
                 await self._end(reader, publisher, publishing, connection)
@@ -234,6 +236,17 @@ class _Service:
         threading.Thread(target=body, name="reader", daemon=True).start()
         return ended
 
+    def _watch_keys(self) -> asyncio.Task[None]:
+        """Looks after the file of the signing key."""
+
+        def load() -> str:
+            self._signer.renew(_signer(self._config.security))
+            return f"{self._signer.kid} signs"
+
+        watch = keywatch.KeyWatch((self._config.security.signing_key_path,), load, self._signs)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.ask)
+        return asyncio.create_task(watch.run(), name="keys")
+
     def _log_start(self) -> None:
         who = self._identity
         text = f"watching node {who.node} of cluster {who.cluster}"
@@ -284,6 +297,7 @@ def _asked_to_stop() -> asyncio.Future[None]:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # means "read the keys again", and never the end
     return asked
 
 

@@ -4,13 +4,14 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, get_args
 
-from shared import cli, config, keyring, sealing, units
+from shared import cli, config, keygen, units
 from shared.clock import SystemClock
 from shared.errors import Stop, Transient
 
-from . import agents, check, events, nodes, provision, quarantine, run, session, tail
+from . import agents, check, consumerkeys, events, keys, nodes, provision, quarantine, run, session, tail, trust
 
 _DESCRIPTION: Final = """\
 Reads what the collectors of one Wazuh cluster say of its agents, decides what is true, and publishes every change once,
@@ -18,6 +19,7 @@ signed, to NATS JetStream: came up, was stopped, fell silent, was registered, wa
 """
 _EPILOG: Final = """\
 First steps:
+  wazuh-relay keys generate  make the key that it signs with
   wazuh-relay provision      make the streams and the consumer (needs a NATS user who may)
   wazuh-relay check          is everything there that it needs? what to do if not
   wazuh-relay run            decide and publish, until it is stopped
@@ -40,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.command == "tail" and arguments.agent is not None and arguments.kind in get_args(events.ManagerKind):
         parser.error(f"--agent and --kind {arguments.kind}: that is an event of a manager, not of an agent")
+    if arguments.command == "keys" and arguments.verb == "export" and arguments.with_secrets and arguments.out is None:
+        parser.error("--with-secrets needs --out FILE: no secret is printed")
     return cli.run(lambda: _command(arguments), "wazuh-relay")
 
 
@@ -64,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     chosen.add_argument("--status", choices=get_args(events.Status), help="only agents of this status")
     _nodes_options(commands)
     _quarantine_options(commands)
+    _keys_options(commands)
     return parser
 
 
@@ -85,6 +90,7 @@ def _tail_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agent", type=_agent, metavar="ID", help="only this agent, such as 001")
     parser.add_argument("--kind", choices=tail.KINDS, metavar="KIND", help=f"only events of this kind: {', '.join(tail.KINDS)}")
     parser.add_argument("--limit", type=_count, metavar="N", help="end after N events")
+    parser.add_argument("--keys", type=Path, metavar="FILE", help="verify with the keys that `keys export` wrote, not the configured ones")
 
 
 def _nodes_options(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -105,6 +111,28 @@ def _quarantine_options(commands: "argparse._SubParsersAction[argparse.ArgumentP
         ("drop", "delete a message from the quarantine", _quarantine_drop),
     ):
         _add(verbs, name, text, action).add_argument("number", type=_count, metavar="N", help="its number, as `quarantine list` prints it")
+
+
+def _keys_options(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verbs = _verbs(commands, "keys", "make, list, change and hand out keys; docs/keys.md tells the order of a change")
+    made = _add(verbs, "generate", "make a key file that only its owner can read; none is overwritten", _keys_generate)
+    made.add_argument("path", type=Path, nargs="?", metavar="FILE", help="where; by default the file that the configuration names")
+    made.add_argument("--algorithm", choices=keys.ALGORITHMS, default=keys.ALGORITHMS[0], help=f"of the key ({keys.ALGORITHMS[0]})")
+    _add(verbs, "list", "print every key by its id: for what, since when, where", _keys_list)
+    changed = _add(
+        verbs, "rotate", "do the next step of a key's change: make the next one, switch to it, retire the one before", _keys_rotate
+    )
+    changed.add_argument("use", nargs="?", choices=("signing", "encryption"), default="signing", help="which key (signing)")
+    changed.add_argument("--algorithm", choices=keygen.SIGNING, help="of the next signing key; by default as the one in use")
+    changed.add_argument("--now", action="store_true", help="also if the step before was done less than a minute ago")
+    handed = _add(verbs, "export", "write the JSON file with which a consumer verifies", _keys_export)
+    handed.add_argument("--out", type=Path, metavar="FILE", help="where to; without it to the terminal")
+    handed.add_argument(
+        "--with-secrets",
+        action="store_true",
+        help="with the secrets of HMAC-SHA256 and AES-256-GCM keys, for a consumer that must verify or decrypt under one and that you"
+        " trust to sign like the relay; only with --out, into a file of mode 600",
+    )
 
 
 def _verbs(
@@ -181,6 +209,24 @@ def _quarantine_drop(arguments: argparse.Namespace) -> int:
     return quarantine.drop(cli.load_config(arguments), arguments.number, SystemClock(), sys.stdout, as_json=arguments.json)
 
 
+def _keys_generate(arguments: argparse.Namespace) -> int:
+    return keys.generate(cli.load_config(arguments), arguments.path, arguments.algorithm, sys.stdout, as_json=arguments.json)
+
+
+def _keys_list(arguments: argparse.Namespace) -> int:
+    return keys.show_list(cli.load_config(arguments), sys.stdout, as_json=arguments.json)
+
+
+def _keys_rotate(arguments: argparse.Namespace) -> int:
+    settings, algorithm = cli.load_config(arguments), arguments.algorithm
+    return keys.change(settings, arguments.use, algorithm, SystemClock(), sys.stdout, at_once=arguments.now, as_json=arguments.json)
+
+
+def _keys_export(arguments: argparse.Namespace) -> int:
+    settings = cli.load_config(arguments)
+    return keys.export(settings, arguments.out, sys.stdout, sys.stderr, with_secrets=arguments.with_secrets)
+
+
 def _provision(arguments: argparse.Namespace) -> int:
     done = asyncio.run(_provisioned(cli.load_config(arguments)))
     if arguments.json:
@@ -197,10 +243,10 @@ async def _provisioned(settings: config.Config) -> list[str]:
 
 def _tail(arguments: argparse.Namespace) -> int:
     settings = cli.load_config(arguments)
-    key = keyring.read_key(config.require(settings.security.signing_key_path, "security.signing_key_path"))
+    held = trust.reading(settings) if arguments.keys is None else consumerkeys.reading(arguments.keys)
     wanted = tail.Wanted(arguments.from_start, arguments.since, arguments.agent, arguments.kind, arguments.limit)
     now = SystemClock().now_ms()
-    return asyncio.run(tail.tail(settings, sealing.MessageSigner(key), wanted, sys.stdout, now, as_json=arguments.json))
+    return asyncio.run(tail.tail(settings, held, wanted, sys.stdout, now, as_json=arguments.json))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from .fleet import Forgotten, Heard, Input, Ticked
 
 FUTURE_MS: Final = 300_000
 
-Keys = Mapping[str, Mapping[str, sealing.Key]]
+Keys = Mapping[str, Mapping[str, sealing.VerifyingKey]]
 """node name -> key id -> key."""
 
 
@@ -58,7 +58,7 @@ class Admitted:
 class Gate:
     """Admits raw messages. `own` are the keys that ticks are signed with."""
 
-    def __init__(self, prefix: str, keys: Keys, own: sealing.MessageSigner, assembler: Assembler) -> None:
+    def __init__(self, prefix: str, keys: Keys, own: sealing.Verifier, assembler: Assembler) -> None:
         self._prefix = f"{prefix}.raw."
         self._keys = keys
         self._own = own

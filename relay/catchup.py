@@ -30,6 +30,7 @@ from shared.errors import Stop
 
 from . import deliver, events, ledger, publish, published, reading, seal
 from .books import Books
+from .encryption import EncryptionHandler
 from .published import Told
 
 STEP: Final = 2_000  # messages: how far back the first look for P's first message goes
@@ -49,10 +50,12 @@ class Replay:
     ended_at: int = 0  # Unix s by the stream's clock: when the last message of EVENTS came
 
 
-async def begin(connection: jetstream.Connection, books: Books, book: ledger.Ledger, prefix: str) -> Replay | None:
+async def begin(
+    connection: jetstream.Connection, books: Books, book: ledger.Ledger, prefix: str, crypt: EncryptionHandler | None = None
+) -> Replay | None:
     """Bring ledger and EVENTS together; the replay that a new ledger needs, None where it goes on where it was.
 
-    Raises Stop where EVENTS or RAW contradict the ledger, a kind of Transient where NATS does not answer.
+    Raises Stop where EVENTS or RAW contradict the ledger or EVENTS cannot be decrypted, a kind of Transient where NATS does not answer.
     """
     raw = (await connection.stream_info(subjects.raw_stream(prefix)))["state"]
     last = await connection.last_message(subjects.events_stream(prefix))
@@ -67,7 +70,7 @@ async def begin(connection: jetstream.Connection, books: Books, book: ledger.Led
         return None
     if position == 0 or sequence == sent:
         await books.insist(book.start_sequence_at, sent)
-        return await read(connection, prefix, last, through, raw)
+        return await read(connection, prefix, last, through, raw, crypt)
     if int(raw["first_seq"]) > position + 1:
         raise Stop(
             f"the ledger has decided RAW up to {position}, EVENTS holds what was decided from {through}, and RAW begins at"
@@ -113,26 +116,35 @@ class _Heard:
             self.before.hear_manager(event)
 
 
-async def read(connection: jetstream.Connection, prefix: str, last: jsapi.StoredMessage, position: int, raw: Mapping[str, Any]) -> Replay:
+async def read(
+    connection: jetstream.Connection,
+    prefix: str,
+    last: jsapi.StoredMessage,
+    position: int,
+    raw: Mapping[str, Any],
+    crypt: EncryptionHandler | None = None,
+) -> Replay:
     """What EVENTS says was told, before and at the RAW position of its last message. `raw`: the state of that stream."""
     stream, heard, ended_at = subjects.events_stream(prefix), _Heard(position), last.time_ms // 1000
     newest = _wanted("last_per_subject", _every(prefix, "*", published.SUBJECTS))
-    async for message in reading.through(connection, stream, last.seq, newest):
+    async for message in reading.through(connection, stream, last.seq, newest, crypt):
         heard.hear(message)
-    async for message in _of_managers(connection, prefix, last):
+    async for message in _of_managers(connection, prefix, last, crypt):
         heard.hear_manager(message)
     if raw["messages"] == 0 or datetime.fromisoformat(raw["first_ts"]).timestamp() * 1000 > last.time_ms:
         return Replay(int(raw["first_seq"]), heard.newest, ended_at=ended_at)  # RAW was made anew, and is newer than all that was told
     if int(raw["last_seq"]) < position:  # RAW lost its end: all that it holds is older
         return Replay(int(raw["last_seq"]) + 1, heard.newest, ended_at=ended_at)
-    if published.ends_its_input(last.headers, last.data):
+    if published.ends_its_input(last.headers, reading.opened_body(last.subject, last.data, last.headers, crypt)):
         return Replay(position, heard.before.but(heard.agents), heard.newest, whole=True, ended_at=ended_at)
     first, sent = await _at(connection, stream, last, position)
-    before = await _before(connection, prefix, first, heard)
+    before = await _before(connection, prefix, first, heard, crypt)
     return Replay(position, before, heard.newest.only(heard.agents, heard.managers), sent, ended_at=ended_at)
 
 
-async def _of_managers(connection: jetstream.Connection, prefix: str, last: jsapi.StoredMessage) -> AsyncIterator[jsapi.Delivered]:
+async def _of_managers(
+    connection: jetstream.Connection, prefix: str, last: jsapi.StoredMessage, crypt: EncryptionHandler | None
+) -> AsyncIterator[jsapi.Delivered]:
     """The newest events of managers, at most MOST."""
     stream, start = subjects.events_stream(prefix), 1
     while True:
@@ -141,18 +153,18 @@ async def _of_managers(connection: jetstream.Connection, prefix: str, last: jsap
             if pending <= MOST:
                 break
         start = (start + last.seq + 1) // 2
-    async for message in reading.through(connection, stream, last.seq, wanted):
+    async for message in reading.through(connection, stream, last.seq, wanted, crypt):
         yield message
 
 
-async def _before(connection: jetstream.Connection, prefix: str, first: int, heard: _Heard) -> Told:
+async def _before(connection: jetstream.Connection, prefix: str, first: int, heard: _Heard, crypt: EncryptionHandler | None) -> Told:
     """What was told before P's first message, at stream sequence `first`."""
     before, stream = heard.before.but(heard.agents), subjects.events_stream(prefix)
     if not heard.agents:
         return before
     listed = [subjects.agent_id(number) for number in sorted(heard.agents)] if len(heard.agents) <= MANY else ["*"]
     chosen = [subject for who in listed for subject in _every(prefix, who, ("*",))]
-    async for message in reading.through(connection, stream, first - 1, _wanted("all", chosen)):
+    async for message in reading.through(connection, stream, first - 1, _wanted("all", chosen), crypt):
         event = published.event_of(message.headers, message.data)
         if event is not None and event.agent_id in heard.agents:
             before.hear(event)

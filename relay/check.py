@@ -14,7 +14,7 @@ from shared import config, findings, jetstream, keyring, subjects
 from shared.errors import ConfigError, Stop, WazuhJetstreamError
 from shared.findings import Finding
 
-from . import ledger, provision, session
+from . import ledger, provision, session, trust
 
 PROVISION: Final = "run: wazuh-relay provision"
 
@@ -37,10 +37,13 @@ def examine(settings: config.Config) -> list[Finding]:
 def _keys(settings: config.Config) -> Iterator[Finding]:
     kid = ""
     try:
-        kid = keyring.read_key(config.require(settings.security.signing_key_path, "security.signing_key_path")).kid
-        yield Finding("signing key", "ok", f"key id {kid}")
+        signer = trust.signer(settings)
+        kid = signer.kid
+        beside = f", {len(signer.kids) - 1} more verify" if len(signer.kids) > 1 else ""
+        yield Finding("signing key", "ok", f"key id {kid}{beside}")
     except ConfigError as error:
         yield Finding("signing key", "fail", str(error))
+    yield from _encryption(settings.security)
     try:
         nodes = keyring.read_keyring(config.require(settings.security.keyring_path, "security.keyring_path"))
     except (ConfigError, ValueError) as error:
@@ -53,6 +56,18 @@ def _keys(settings: config.Config) -> Iterator[Finding]:
             yield Finding("keyring", "fail", f"{node} has the relay's own key", "give every manager a key of its own: it could sign events")
         else:
             yield Finding("keyring", "ok", f"{node}: key ids {', '.join(sorted(keys))}")
+
+
+def _encryption(security: config.SecurityConfig) -> Iterator[Finding]:
+    try:
+        keys = trust.own(security, "encryption")
+        if security.encrypt_messages:
+            config.require(security.encryption_key_path, "security.encryption_key_path")
+            yield Finding("encryption", "ok", f"key id {keys[0].key.kid}")
+        elif keys:
+            yield Finding("encryption", "ok", f"off; {len(keys)} keys decrypt what was encrypted before")
+    except ConfigError as error:
+        yield Finding("encryption", "fail", str(error))
 
 
 # Ledger -------------------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def signature(signer: sealing.MessageSigner, subject: str, body: bytes, message_
     return signer.sign_header(subject, body, {MESSAGE_ID: message_id})
 
 
-def opened(subject: str, headers: Mapping[str, str], body: bytes, now: int, own: sealing.MessageSigner) -> Request:
+def opened(subject: str, headers: Mapping[str, str], body: bytes, now: int, own: sealing.Verifier) -> Request:
     """The request in a message. Raises Quarantine: unsigned, bad_signature, stale, malformed, newer_schema."""
     given = headers.get(sealing.SIGNATURE_HEADER)
     if given is None:

@@ -66,7 +66,10 @@ H_LATE: Final = "Wazuh-Late"
 H_LEFT: Final = "Wazuh-Left-Manager"
 H_OUTBOX: Final = "Wazuh-Outbox-Sequence"
 H_POSITION: Final = "Wazuh-Raw-Position"
+H_ENCRYPTION: Final = "Wazuh-Encryption"
 H_MESSAGE_ID: Final = "Nats-Msg-Id"
+CE_ID: Final = "ce-id"
+CE_CONTENT: Final = "ce-datacontenttype"
 
 COVERED_PREFIXES: Final = ("wazuh-", "ce-")
 """Headers that mean something and are covered by the signature; the signature itself is not (sealing.SIGNATURE_HEADER)."""

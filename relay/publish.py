@@ -23,7 +23,7 @@ from shared import clock, crashpoints, jetstream, jsapi, logs, sealing, telemetr
 from shared.errors import Stop, Transient
 from shared.guard import Guard, Words
 
-from . import events, ledger, seal
+from . import encryption, events, ledger, seal
 from .books import Books
 from .keeper import Keeper
 from .stored import Outgoing
@@ -61,8 +61,10 @@ class Publisher:
         batch_messages: int,
         metrics: telemetry.Telemetry,
         watch: clock.Clock,
+        crypt: encryption.EncryptionHandler | None = None,
     ) -> None:
         self._connection = connection
+        self._crypt = crypt
         self._books = books
         self._ledger = book
         self._keeper = keeper
@@ -157,7 +159,7 @@ class Publisher:
             await self._fill()
         batch = Batch(cut(dropwhile(lambda out: out.sequence <= after, self._queue), most), [])
         for number, out in enumerate(batch.outgoing, start=1):
-            batch.sealed.append(jsapi.Message(*seal.seal(out.message, out.sequence, out.position, self._signer)))
+            batch.sealed.append(jsapi.Message(*seal.seal(out.message, out.sequence, out.position, self._signer, self._crypt)))
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
         return batch

@@ -7,10 +7,13 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from shared import jetstream, jsapi
-from shared.errors import Transient, Unreachable
+from shared.errors import Quarantine, Stop, Transient, Unreachable
+
+from . import encryption, seal, trust
 
 BATCH: Final = 1000
 WAIT_S: Final = 5.0
@@ -36,8 +39,10 @@ async def opened(connection: jetstream.Connection, stream: str, config: Mapping[
             await connection.api(f"CONSUMER.DELETE.{stream}.{name}")
 
 
-async def through(connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any]) -> AsyncIterator[jsapi.Delivered]:
-    """The messages up to stream sequence `last`, as `config` selects them."""
+async def through(
+    connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any], crypt: encryption.EncryptionHandler | None = None
+) -> AsyncIterator[jsapi.Delivered]:
+    """The messages up to stream sequence `last`, as `config` selects them, opened. Raises as `opened_body`."""
     async with opened(connection, stream, config) as (puller, pending):
         while pending:
             delivered = await puller.next(BATCH, WAIT_S)
@@ -46,5 +51,21 @@ async def through(connection: jetstream.Connection, stream: str, last: int, conf
             for message in delivered:
                 if message.stream_seq > last:
                     return
-                yield message
+                yield replace(message, data=opened_body(message.subject, message.data, message.headers, crypt))
             pending = delivered[-1].num_pending
+
+
+def opened_body(subject: str, body: bytes, headers: Mapping[str, str], crypt: encryption.EncryptionHandler | None) -> bytes:
+    """The body of a message of EVENTS, decrypted if it is encrypted; as it came where no relay can have written it.
+
+    Raises Stop where its key is not here: without it, what was told would not be known.
+    """
+    try:
+        return seal.opened(subject, body, headers, crypt)
+    except Quarantine as refusal:
+        if refusal.reason != "unknown_key":
+            return body
+        raise Stop(
+            f"a message on {subject} cannot be read back: {refusal}; put that key into the keyring's directory {trust.ENCRYPTION},"
+            " or name it as security.encryption_key_path"
+        ) from refusal

@@ -8,11 +8,11 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from shared import config, jetstream, keyring, sealing, subjects
+from shared import config, jetstream, sealing, subjects
 from shared.clock import Clock
 from shared.errors import Quarantine, Stop
 
-from . import control, ledger, session
+from . import control, ledger, session, trust
 from .stored import Quarantined
 
 WAIT_S: Final = 15.0  # longer than a takeover by another relay
@@ -47,9 +47,9 @@ def ask(settings: config.Config, request: control.Request, clock: Clock) -> Answ
 
 
 async def _asked(settings: config.Config, request: control.Request, clock: Clock) -> Answer:
-    key = keyring.read_key(config.require(settings.security.signing_key_path, "security.signing_key_path"))
+    signer = trust.signer(settings)
     async with session.connected(settings, "") as connection:
-        position = await _publish(connection, settings.nats.subject_prefix, sealing.MessageSigner(key), request, clock)
+        position = await _publish(connection, settings.nats.subject_prefix, signer, request, clock)
     try:
         async with asyncio.timeout(WAIT_S):
             return await _answered(settings.relay.ledger_url, position, _subjects(settings, request))

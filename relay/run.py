@@ -16,10 +16,9 @@ import secrets
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from typing import Final
 
-from shared import clock, config, health, jetstream, keyring, logs, sealing, subjects, telemetry
+from shared import clock, config, health, jetstream, keywatch, logs, subjects, telemetry
 from shared.backoff import Backoff
 from shared.errors import ConfigError
 from shared.guard import Guard, Signs, Words
@@ -37,6 +36,8 @@ from .lease import Superseded, Terms
 from .loop import RAW, Loop, Ticker
 from .mind import Mind
 from .publish import EVENTS, Publisher
+from .trust import Trust
+from .trust import trust as trust
 
 LOGGER: Final = logging.getLogger("relay.run")
 
@@ -44,21 +45,6 @@ DRAIN_S: Final = 10.0
 STOP_S: Final = 5.0  # for the message at hand
 GAUGES_S: Final = 5.0
 PRUNE_EVERY: Final = 720  # rounds of GAUGES_S: an hour
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """The relay's own signature, and the keys of the nodes."""
-
-    signer: sealing.MessageSigner
-    nodes: keyring.Keyring
-
-
-def trust(settings: config.Config) -> Trust:
-    """The keys that the configuration names. Raises ConfigError."""
-    own = config.require(settings.security.signing_key_path, "security.signing_key_path")
-    nodes = config.require(settings.security.keyring_path, "security.keyring_path")
-    return Trust(sealing.MessageSigner(keyring.read_key(own)), keyring.read_keyring(nodes))
 
 
 def policy(settings: config.RelayConfig) -> Policy:
@@ -92,7 +78,7 @@ class Relay:
         self._clock = clock.SystemClock()
         self._metrics = telemetry.Telemetry("relay")
         self._metrics.gauge("wazuh_jetstream_build_info", 1, version=importlib.metadata.version("wazuh-jetstream"))
-        self._readiness = health.Readiness("nats", "stream", "events", "ledger", "lease", "lag")
+        self._readiness = health.Readiness("nats", "stream", "events", "ledger", "lease", "lag", keywatch.NAME)
         self._raw = self._guard(RAW)
         self._ledger = self._guard(LEDGER)
         self._books = Books(self._ledger)
@@ -100,20 +86,30 @@ class Relay:
         self._reader = jetstream.Puller(self._connection, subjects.raw_stream(self._prefix), settings.relay.consumer)
         self._stop = asyncio.Event()
         self._publisher: Publisher | None = None
+        paths = (settings.security.signing_key_path, settings.security.keyring_path, settings.security.encryption_key_path)
+        self._watch = keywatch.KeyWatch(paths, self._renew, Signs(self._readiness, self._metrics, LOGGER))
 
     def _guard(self, words: Words) -> Guard:
         return Guard(words, Signs(self._readiness, self._metrics, LOGGER), self._clock, Backoff(jitter=random.random))
+
+    def _renew(self) -> str:
+        self._keys.renew(trust(self._settings))
+        return self._keys.described()
 
     async def run(self) -> int:
         """Run until `stop` is called or a signal comes."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._watch.ask)
+        watching = asyncio.create_task(self._watch.run(), name="watching keys")
+        watching.add_done_callback(lambda _: self._stop.set())
         pages = health.HealthServer(self._readiness, self._metrics.text, self._metrics.content_type)
         try:
             await self._serve(pages)
             await self._connection.start()
             await self._with_ledger()
         finally:
+            await cancelled(watching)
             await self._connection.close()
             await pages.close()
             self._books.close()
@@ -174,7 +170,7 @@ class Relay:
         return deciding, publisher, beating
 
     async def _begin(self, book: ledger.Ledger) -> catchup.Replay | None:
-        return await self._raw.insist(lambda: catchup.begin(self._connection, self._books, book, self._prefix))
+        return await self._raw.insist(lambda: catchup.begin(self._connection, self._books, book, self._prefix, self._keys.crypt))
 
     def _keeper(self, book: ledger.Ledger) -> Keeper:
         return Keeper(self._books, book, self._metrics, self._settings.relay.quarantine_max_bytes)
@@ -182,7 +178,7 @@ class Relay:
     def _publishing(self, book: ledger.Ledger) -> Publisher:
         return Publisher(
             self._connection, self._books, book, self._keeper(book), self._keys.signer, subjects.events_stream(self._prefix),
-            self._guard(EVENTS), self._settings.relay.batch_messages, self._metrics, self._clock,
+            self._guard(EVENTS), self._settings.relay.batch_messages, self._metrics, self._clock, self._keys.crypt,
         )  # fmt: skip
 
     async def _deciding(self, book: ledger.Ledger, mind: Mind, publisher: Publisher) -> Loop:

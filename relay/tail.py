@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from typing import Any, Final, TextIO, get_args
 from urllib.parse import unquote
 
-from shared import config, jetstream, jsapi, sealing, subjects
-from shared.errors import Transient
+from shared import config, jetstream, jsapi, subjects
+from shared.errors import Quarantine, Transient
 from shared.logs import printable
 
 from . import events, published, reading, seal, session
+from .trust import Reading
 
 WAIT_S: Final = 5.0
 BATCH: Final = 256
@@ -37,7 +38,7 @@ class Wanted:
     limit: int | None = None
 
 
-async def tail(settings: config.Config, signer: sealing.MessageSigner, wanted: Wanted, out: TextIO, now_ms: int, *, as_json: bool) -> int:
+async def tail(settings: config.Config, keys: Reading, wanted: Wanted, out: TextIO, now_ms: int, *, as_json: bool) -> int:
     """Print until `limit` or interrupted; 0. Raises Stop where NATS or the stream is not there."""
     shown = 0
     show = as_line if as_json else as_text
@@ -48,7 +49,7 @@ async def tail(settings: config.Config, signer: sealing.MessageSigner, wanted: W
         async for message in messages:
             if wanted.kind not in (None, message.headers.get(events.H_KIND)):
                 continue
-            out.write(show(message, signer) + "\n")
+            out.write(show(message, keys) + "\n")
             out.flush()
             shown += 1
             if shown == wanted.limit:
@@ -94,10 +95,10 @@ def _place(wanted: Wanted, now_ms: int, last: int) -> dict[str, Any]:
 # One message --------------------------------------------------------------------------------------------------------
 
 
-def as_line(message: jsapi.Delivered, signer: sealing.MessageSigner) -> str:
+def as_line(message: jsapi.Delivered, keys: Reading) -> str:
     """A message as one line of JSON."""
-    verdict = seal.verify(message.subject, message.data, message.headers, signer)
-    fields = _fields(message)
+    verdict = seal.verify(message.subject, message.data, message.headers, keys.verifier, keys.crypt)
+    fields = _fields(message, keys)
     return json.dumps(
         {
             "verified": verdict.ok,
@@ -116,10 +117,11 @@ def as_line(message: jsapi.Delivered, signer: sealing.MessageSigner) -> str:
     )
 
 
-def as_text(message: jsapi.Delivered, signer: sealing.MessageSigner) -> str:
+def as_text(message: jsapi.Delivered, keys: Reading) -> str:
     """A message as one line for people."""
-    verdict = seal.verify(message.subject, message.data, message.headers, signer)
-    fields, latency = _fields(message), _latency(message, _fields(message))
+    verdict = seal.verify(message.subject, message.data, message.headers, keys.verifier, keys.crypt)
+    fields = _fields(message, keys)
+    latency = _latency(message, fields)
     parts = (
         fields.get("timestamp"),
         *(_of_manager(fields) if message.subject.endswith(".manager_events") else _of_agent(message, fields)),
@@ -156,10 +158,10 @@ def _is_late(headers: Mapping[str, str]) -> bool:
     return headers.get(events.H_LATE) == "true"
 
 
-def _fields(message: jsapi.Delivered) -> dict[str, Any]:
+def _fields(message: jsapi.Delivered, keys: Reading) -> dict[str, Any]:
     try:
-        fields = json.loads(message.data)
-    except (ValueError, RecursionError):
+        fields = json.loads(seal.opened(message.subject, message.data, message.headers, keys.crypt))
+    except (ValueError, RecursionError, Quarantine):
         return {}
     return fields if isinstance(fields, dict) else {}
 

@@ -12,6 +12,8 @@ MetricName = Literal[
     # both
     "wazuh_jetstream_breaker_state",
     "wazuh_jetstream_build_info",
+    "wazuh_jetstream_keyring_reloads_total",
+    "wazuh_jetstream_keyring_up",
     "wazuh_jetstream_nats_connected",
     "wazuh_jetstream_nats_rebuilds_total",
     # collector
@@ -91,6 +93,10 @@ METRICS: Final[dict[MetricName, Metric]] = {
     # both
     "wazuh_jetstream_breaker_state": _gauge("state", "0: a dependency answers; 2: it is left alone; 1: it is tried again.", "dependency"),
     "wazuh_jetstream_build_info": _gauge("info", "Always 1; the label tells the version.", "version"),
+    "wazuh_jetstream_keyring_reloads_total": _counter("reloads", "Times the key files were read again, by what came of it.", "outcome"),
+    "wazuh_jetstream_keyring_up": _gauge(
+        "bool", "1 while the keys in use are those in the files; 0: those cannot be used, the old ones are."
+    ),
     "wazuh_jetstream_nats_connected": _gauge("bool", "1 while the connection to NATS stands."),
     "wazuh_jetstream_nats_rebuilds_total": _counter("clients", "Clients given up and replaced by a fresh one."),
     # collector
@@ -141,6 +147,8 @@ METRICS: Final[dict[MetricName, Metric]] = {
 LogEvent = Literal[
     # both
     "health_listening",
+    "keyring_refused",
+    "keyring_reloaded",
     "nats_connected",
     "nats_error",
     "nats_lost",
@@ -190,6 +198,8 @@ LogEvent = Literal[
 EVENTS: Final[dict[LogEvent, str]] = {
     # both
     "health_listening": "The pages /healthz, /readyz and /metrics are served.",
+    "keyring_refused": "The key files changed and cannot be used; the keys that were read before stay in use.",
+    "keyring_reloaded": "The key files were read again, because they changed or by SIGHUP, and are in use.",
     "nats_connected": "The connection to NATS stands.",
     "nats_error": "NATS or its client reported an error.",
     "nats_lost": "The connection to NATS broke; it is being restored.",

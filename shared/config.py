@@ -83,12 +83,6 @@ def _name(value: str) -> str:
     return value
 
 
-def _never(value: bool) -> bool:
-    if value:
-        raise ValueError("cannot be true yet: encryption comes with a later version; set it to false")
-    return value
-
-
 Duration = Annotated[
     float,
     BeforeValidator(units.seconds),
@@ -100,7 +94,6 @@ NatsUrl = Annotated[str, AfterValidator(_url)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 Token = Annotated[str, AfterValidator(_token)]
 Name = Annotated[str, AfterValidator(_name)]
-NotYet = Annotated[bool, AfterValidator(_never)]
 
 
 # The sections -------------------------------------------------------------------------------------------------------
@@ -167,13 +160,18 @@ class SecurityConfig(_Section):
     """Who signs, and whose signatures count."""
 
     signing_key_path: Path | None = Field(
-        default=None, description="The key this service signs with: 64 hex digits, mode 600; needed to run (`openssl rand -hex 32`)."
+        default=None,
+        description="The key this service signs with: 64 hex digits (`openssl rand -hex 32`) or Ed25519 in PEM, mode 600; needed to run.",
     )
     keyring_path: Path | None = Field(
-        default=None, description="Directory with one directory per manager node that holds its .key files; needed by the relay."
+        default=None,
+        description="Directory with one directory per manager node that holds its .key or .pub files; needed by the relay, whose own other"
+        " keys are there too.",
     )
-    encrypt_messages: NotYet = Field(default=False, description="Must be false: encryption comes with a later version.")
-    encryption_key_path: Path | None = Field(default=None, description="Key for encrypt_messages; unused as long as that is false.")
+    encrypt_messages: bool = Field(default=False, description="Encrypt what is told of agents and managers (AES-256-GCM); by the relay.")
+    encryption_key_path: Path | None = Field(
+        default=None, description="The key for encrypt_messages: 64 hex digits (`openssl rand -hex 32`), mode 600."
+    )
 
 
 class MonitoringConfig(_Section):

@@ -3,12 +3,14 @@
 Pure: keys come in as values (`shared.keyring` reads them from files).
 
 Rules
- * HMAC-SHA256 under a key of 32 bytes; a key's id is made from the key, so a file's name can never lie about it.
+ * A key signs with HMAC-SHA256 under a secret of 32 bytes (`Key`), or with Ed25519 (`shared.ed25519`). A key's id is made
+   from the key, so a file's name can never lie about it; the algorithm is the key's own, never what a message claims.
  * Every message carries the header `Wazuh-Signature` over its *statement*: subject, SHA-256 of the body as sent, and
    every header that means something. So a message cannot be moved to another subject, nor a header be changed.
  * An event's body carries a second signature in its own `signature` field, over the RFC 8785 form of the body without
    that field: it stays with the body wherever a consumer stores it.
  * The header may hold several signatures, comma-separated, so that a key can be changed without an unverifiable message.
+   The first is of the primary key, which alone signs bodies.
 """
 
 import hashlib
@@ -16,73 +18,139 @@ import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final, Protocol, TypeGuard
 
 SIGNATURE_HEADER: Final = "Wazuh-Signature"
-ALGORITHM: Final = "hmac-sha256"
+HMAC_SHA256: Final = "hmac-sha256"
 KEY_BYTES: Final = 32  # RFC 2104 3: a key of the hash's own length
 MAX_SIGNATURES: Final = 8  # in one header: more is no rotation but an attack on the verifier's time
+MAX_HEADER: Final = 2048  # characters: MAX_SIGNATURES of the longest, Ed25519's, have 1,280
 _STATEMENT_VERSION: Final = "wazuh-jetstream/1"
+
+
+class VerifyingKey(Protocol):
+    """What tells whether a signature is of its holder."""
+
+    @property
+    def kid(self) -> str:
+        """16 hex digits that name the key."""
+
+    @property
+    def algorithm(self) -> str:
+        """What the key signs with."""
+
+    def verifies(self, message: bytes, signature: str) -> bool:
+        """Whether `signature` (lower-case hex) is of `message` under this key; any text may come."""
+
+
+class SigningKey(VerifyingKey, Protocol):
+    """What also signs: a secret, or the private half of a pair. A public key is none."""
+
+    def sign(self, message: bytes) -> str:
+        """The signature of `message`, lower-case hex."""
+
+
+def signs(key: VerifyingKey) -> TypeGuard[SigningKey]:
+    """Whether a key is more than a public one."""
+    return hasattr(key, "sign")
+
+
+def key_id(what: bytes, value: bytes) -> str:
+    """The id of a key: 16 hex digits; `what` keeps a secret and a public key of the same bytes apart."""
+    return hashlib.sha256(b"wazuh-jetstream " + what + b"\0" + value).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret of KEY_BYTES bytes; its repr never shows it."""
+    """An HMAC-SHA256 key: a secret of KEY_BYTES bytes; its repr never shows it."""
 
     secret: bytes = field(repr=False)
+    algorithm: ClassVar[str] = HMAC_SHA256
 
     @property
     def kid(self) -> str:
         """16 hex digits that name the key without telling it."""
-        return hashlib.sha256(b"wazuh-jetstream key id\0" + self.secret).hexdigest()[:16]
+        return key_id(b"key id", self.secret)
+
+    def sign(self, message: bytes) -> str:
+        """64 hex digits (RFC 2104)."""
+        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
+
+    def verifies(self, message: bytes, signature: str) -> bool:
+        """Compared in constant time."""
+        return hmac.compare_digest(self.sign(message).encode(), signature.encode("utf-8", "replace"))
 
 
-class MessageSigner:
-    """Signs with one key and verifies with several, so that a rotation leaves nothing unverifiable."""
+class Verifier:
+    """Verifies under any of several keys. `renew` may be called while other threads verify."""
 
-    def __init__(self, signing: Key, accepted: Iterable[Key] = ()) -> None:
-        self._signing = signing
-        self.kid = signing.kid
-        self._keys = {key.kid: key for key in (signing, *accepted)}
+    def __init__(self, accepted: Iterable[VerifyingKey]) -> None:
+        self.accepted: Mapping[str, VerifyingKey] = {key.kid: key for key in accepted}
 
-    def sign_message(self, message: bytes) -> str:
-        """HMAC-SHA256 of `message` under the signing key, 64 hex digits."""
-        return _mac(self._signing, message)
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The ids of the keys whose signatures count."""
+        return tuple(self.accepted)
 
     def verify_signature(self, message: bytes, signature: str) -> bool:
         """Whether `signature` (hex) is of `message` under any accepted key."""
-        return any(_matches(key, message, signature) for key in self._keys.values())
-
-    def sign_header(self, subject: str, body: bytes, covered: Mapping[str, str]) -> str:
-        """The value of SIGNATURE_HEADER for a message; `covered` are the headers that mean something."""
-        return f"{ALGORITHM};{self.kid};{self.sign_message(statement(subject, body, covered))}"
+        return any(key.verifies(message, signature) for key in self.accepted.values())
 
     def verify_header(self, value: str, subject: str, body: bytes, covered: Mapping[str, str]) -> bool:
         """Whether any signature in the header is of this message under an accepted key."""
-        return verify_header(self._keys, value, subject, body, covered)
+        return verify_header(self.accepted, value, subject, body, covered)
 
 
-def verify_header(keys: Mapping[str, Key], value: str, subject: str, body: bytes, covered: Mapping[str, str]) -> bool:
+class MessageSigner(Verifier):
+    """Signs with one key, and headers also with those `beside` it; verifies with these and all `accepted`.
+
+    Raises TypeError for a key that cannot sign.
+    """
+
+    def __init__(self, signing: SigningKey, accepted: Iterable[VerifyingKey] = (), beside: Iterable[SigningKey] = ()) -> None:
+        others = [key for key in beside if key.kid != signing.kid]
+        for key in (signing, *others):
+            if not signs(key):
+                raise TypeError(f"key {key.kid} is a public key: it verifies and does not sign")
+        super().__init__((signing, *others, *accepted))
+        self.signing: tuple[SigningKey, ...] = (signing, *others)
+
+    @property
+    def kid(self) -> str:
+        """The id of the primary key."""
+        return self.signing[0].kid
+
+    def renew(self, other: "MessageSigner") -> None:
+        """Sign and verify with another signer's keys from now on."""
+        self.accepted, self.signing = other.accepted, other.signing
+
+    def sign_message(self, message: bytes) -> str:
+        """The signature of `message` under the primary key, in hex."""
+        return self.signing[0].sign(message)
+
+    def sign_header(self, subject: str, body: bytes, covered: Mapping[str, str]) -> str:
+        """The value of SIGNATURE_HEADER for a message; `covered` are the headers that mean something."""
+        message = statement(subject, body, covered)
+        return ", ".join(f"{key.algorithm};{key.kid};{key.sign(message)}" for key in self.signing)
+
+
+def verify_header(keys: Mapping[str, VerifyingKey], value: str, subject: str, body: bytes, covered: Mapping[str, str]) -> bool:
     """Whether any signature in a SIGNATURE_HEADER is of this message under one of `keys` (by key id)."""
+    entries = value.split(",", MAX_SIGNATURES)
+    if len(entries) > MAX_SIGNATURES or len(value) > MAX_HEADER:
+        return False
     message = statement(subject, body, covered)
-    for entry in value.split(",")[:MAX_SIGNATURES]:
-        algorithm, _, rest = entry.strip().partition(";")
-        kid, _, signature = rest.partition(";")
-        key = keys.get(kid)
-        if algorithm == ALGORITHM and key is not None and _matches(key, message, signature):
-            return True
-    return False
+    return any(_holds(keys, entry.strip(" "), message) for entry in entries)
+
+
+def _holds(keys: Mapping[str, VerifyingKey], entry: str, message: bytes) -> bool:
+    algorithm, _, rest = entry.partition(";")
+    kid, _, signature = rest.partition(";")
+    key = keys.get(kid)
+    return key is not None and key.algorithm == algorithm and key.verifies(message, signature)
 
 
 def statement(subject: str, body: bytes, covered: Mapping[str, str]) -> bytes:
     """What a header's signature is over: a JSON array of strings, so that no two messages share one."""
     digest = hashlib.sha256(body).hexdigest()
     return json.dumps([_STATEMENT_VERSION, subject, digest, sorted(covered.items())], separators=(",", ":")).encode()
-
-
-def _mac(key: Key, message: bytes) -> str:
-    return hmac.new(key.secret, message, hashlib.sha256).hexdigest()
-
-
-def _matches(key: Key, message: bytes, signature: str) -> bool:
-    return hmac.compare_digest(_mac(key, message).encode(), signature.encode("utf-8", "replace"))

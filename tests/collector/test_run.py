@@ -5,12 +5,15 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from collector.spool import Spool
+from shared import keygen, keyring, sealing
 from shared.config import NatsConfig
 from shared.jetstream import Connection
 from tests.collector.fakes import Receiver
@@ -120,7 +123,7 @@ async def test_the_pages_say_what_works(tmp_path: Path, manager: ManagerProcess,
     code, body = await collector.get("/readyz")
     assert (code, {name: check["ok"] for name, check in json.loads(body)["checks"].items()}) == (
         200,
-        {"source": True, "nats": True, "raw": True, "spool": True},
+        {"source": True, "nats": True, "raw": True, "spool": True, "keyring": True},
     )
     assert 'wazuh_jetstream_breaker_state{dependency="source"} 0.0' in (await collector.get("/metrics"))[1]
     assert 'wazuh_jetstream_collector_agents{status="active"} 3.0' in (await collector.get("/metrics"))[1]
@@ -282,3 +285,50 @@ async def test_a_wazuh_db_that_never_answers_does_not_hold_up_the_end(
     await manager.apply([status(1, "disconnected", 3)])
     await until(bus, is_told(1, 3))
     assert await collector.terminate() == 0
+
+
+async def test_a_node_s_key_is_changed_while_it_runs(
+    tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer, bus: Connection
+) -> None:
+    """By SIGHUP or by itself; and a file that cannot be used leaves the old key in use, in sight of /readyz."""
+    collector = CollectorProcess(tmp_path, manager.home, nats_server.url, wazuh__source="socket")
+    await collector.start()
+    await until(bus, lambda receiver: len(receiver.rows) == 3)
+    key, first = tmp_path / "signing.key", keyring.read_key(tmp_path / "signing.key")
+    key.write_text("half")
+    os.kill(collector.pid, signal.SIGHUP)
+    await collector.until(lambda: collector.said("keyring_refused") is not None)
+    code, body = await collector.get("/readyz")
+    assert (code, json.loads(body)["checks"]["keyring"]["ok"]) == (503, False)
+    made = keygen.signing_key(tmp_path / "next.key", "ed25519")
+    made.path.rename(key)
+    os.kill(collector.pid, signal.SIGHUP)
+    await collector.until(lambda: collector.said("keyring_reloaded") is not None)
+    assert made.kid in collector.said("keyring_reloaded")["message"]  # type: ignore[index]
+    async with asyncio.timeout(20):
+        while (last := (await stored(bus))[-1].headers["Wazuh-Signature"]).split(";")[1] != made.kid:
+            await asyncio.sleep(0.05)
+    assert await collector.terminate() == 0
+    kids = [message.headers["Wazuh-Signature"].split(";")[1] for message in await stored(bus)]
+    assert set(kids) == {first.kid, made.kid}
+    assert kids == sorted(kids, key=[first.kid, made.kid].index)
+    keys = {one.kid: one for one in (first, keyring.read_key(key))}
+    for message in await stored(bus):
+        assert sealing.verify_header(keys, message.headers["Wazuh-Signature"], message.subject, message.data, {})
+    assert last.startswith("ed25519;")
+
+
+def test_a_collector_that_signs_with_a_secret_never_loads_what_a_pair_needs(tmp_path: Path) -> None:
+    """6.5 MB on somebody's busiest security server."""
+    (tmp_path / "key").write_text("6b" * 32)
+    (tmp_path / "key").chmod(0o600)
+    code = f"""
+import sys
+from pathlib import Path
+import collector.run
+from shared import keyring
+keyring.read_key(Path({str(tmp_path / "key")!r}))
+print("cryptography" in sys.modules, "pydantic" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "False"]

@@ -61,6 +61,7 @@ class Rig:
         self.server = server
         self.secret = _key_file(directory / "relay.key")
         self.node_keys = {node: _key_file(directory / "keyring" / node / "current.key") for node in nodes}
+        self.signing: dict[str, sealing.SigningKey] = {}  # instead of node_keys
         self.environ = {
             "WAZUH_JETSTREAM__NATS__URL": server.url,
             "WAZUH_JETSTREAM__NATS__RECONNECT_DELAY": "50ms",
@@ -114,7 +115,7 @@ class Rig:
         """Publish any bytes on a node's subject, signed with its key unless `headers` say otherwise."""
         subject = f"{PREFIX}.raw.{node}"
         if headers is None:
-            signer = sealing.MessageSigner(sealing.Key(self.node_keys[node]))
+            signer = sealing.MessageSigner(self.signing.get(node) or sealing.Key(self.node_keys[node]))
             headers = {sealing.SIGNATURE_HEADER: signer.sign_header(subject, body, {})}
         await client.jetstream().publish(subject, body, headers=dict(headers), timeout=DEADLINE_S)
 

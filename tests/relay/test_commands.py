@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay import run, tail
+from relay import tail, trust
 from relay.__main__ import main
 from tests.nats_server import NatsServer
 from tests.relay.cast import LONG_AGO, Cast, kinds, on_master, on_worker, until
@@ -201,7 +201,7 @@ async def test_tail_goes_on_where_it_was_after_nats_was_away(rig: Rig) -> None:
     out = StringIO()
     async with rig.client() as client:
         wanted = tail.Wanted(limit=2)
-        task = asyncio.create_task(tail.tail(rig.settings, run.trust(rig.settings).signer, wanted, out, 0, as_json=True))
+        task = asyncio.create_task(tail.tail(rig.settings, trust.reading(rig.settings), wanted, out, 0, as_json=True))
         async with asyncio.timeout(20):
             while not (await client.jetstream().consumers_info("WAZUH_EVENTS")):
                 await asyncio.sleep(0.01)

@@ -59,7 +59,7 @@ nats:
   reconnect_delay: "2s"
 security:
   signing_key_path: "/etc/wazuh-nats/signing.key"
-  encrypt_messages: false
+  encrypt_messages: true
   encryption_key_path: "/etc/wazuh-nats/encryption.key"
 monitoring: {enable_metrics: true, metrics_port: 9090, log_level: "info"}
 """,
@@ -159,7 +159,6 @@ def test_an_unknown_variable_is_refused_with_the_nearest_known_key(file: Path) -
         ("nats: {url: 'nats://h:0'}", ["nats.url"]),
         ("nats: {url: 'nats://a:1,http://b'}", ["nats.url"]),
         ("nats: {subject_prefix: 'a.*'}", ["nats.subject_prefix", "letters"]),
-        ("security: {encrypt_messages: true}", ["later version"]),
         ("security: {encrypt_messages: 7}", ["true or false"]),
         ("monitoring: {metrics_port: 70000}", ["65535"]),
         ("collector: {spool_max_bytes: 1MB}", ["'1MB'", '"64MiB"']),

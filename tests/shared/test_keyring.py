@@ -1,13 +1,15 @@
 """Key files are used only where nobody else can read them and they hold exactly a key."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from shared import keyring
+from shared import ed25519, keyring
 from shared.errors import ConfigError
-from shared.sealing import Key
+from shared.sealing import Key, signs
 
 HEX = "ab" * 32
 
@@ -31,6 +33,73 @@ def test_anything_else_is_no_key_and_is_not_shown(tmp_path: Path, text: str) -> 
     assert HEX[:16] not in str(refused.value)
 
 
+PAIR = ed25519.PrivateKey.from_raw(b"p" * 32)
+
+
+def test_a_key_is_also_a_pair_in_pem_as_openssl_writes_it(tmp_path: Path) -> None:
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "k"], check=True, capture_output=True)
+    (tmp_path / "k").chmod(0o600)
+    subprocess.run(["openssl", "pkey", "-in", tmp_path / "k", "-pubout", "-out", tmp_path / "k.pub"], check=True, capture_output=True)
+    private, public = keyring.read_key(tmp_path / "k"), keyring.read_any(tmp_path / "k.pub")
+    assert private.algorithm == "ed25519"
+    assert public.verifies(b"m", private.sign(b"m"))
+    assert keyring.public_half(tmp_path / "k") == (tmp_path / "k.pub").read_bytes()
+
+
+def test_a_public_key_is_none_to_sign_with(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="public key, which verifies and cannot sign"):
+        keyring.read_key(write_key(tmp_path / "k", PAIR.public.pem().decode()))
+    for text in (HEX, PAIR.public.pem().decode()):
+        with pytest.raises(ConfigError, match="no private Ed25519"):
+            keyring.public_half(write_key(tmp_path / "k", text))
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o622])
+def test_a_public_key_that_others_can_change_is_refused(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(ConfigError, match=f"mode {mode:o}.*chmod 644"):
+        keyring.read_any(write_key(tmp_path / "k.pub", PAIR.public.pem().decode(), mode))
+    assert keyring.read_any(write_key(tmp_path / "k.pub", PAIR.public.pem().decode(), 0o644)).kid == PAIR.kid
+
+
+def test_a_pair_is_as_secret_as_any_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="chmod 600"):
+        keyring.read_key(write_key(tmp_path / "k", PAIR.pem().decode(), 0o644))
+
+
+def test_pem_that_is_no_ed25519_key_is_refused_and_not_shown(tmp_path: Path) -> None:
+    text = PAIR.pem().decode()
+    for broken in (text[:-40], text.replace("MC4CAQ", "MC4CAR"), "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----"):
+        with pytest.raises(ConfigError, match="openssl genpkey") as refused:
+            keyring.read_key(write_key(tmp_path / "k", broken))
+        assert broken.splitlines()[1] not in str(refused.value)
+
+
+def test_a_pair_without_the_package_for_it_is_one_clear_sentence(tmp_path: Path) -> None:
+    """And HMAC needs no such package: a manager's host may lack it."""
+    write_key(tmp_path / "pair", PAIR.pem().decode())
+    write_key(tmp_path / "secret")
+    code = """
+import sys
+sys.modules["cryptography"] = None
+from pathlib import Path
+from shared import errors, keygen, keyring
+print(keyring.read_key(Path("secret")).algorithm)
+for attempt in (lambda: keyring.read_key(Path("pair")), lambda: keygen.signing_key(Path("new"), "ed25519")):
+    try:
+        attempt()
+    except errors.ConfigError as error:
+        print(error)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(Path.cwd())}
+    )
+    algorithm, read, made = said.stdout.splitlines()
+    assert algorithm == "hmac-sha256"
+    assert "pair holds an Ed25519 key, which needs the package cryptography; run: pip install 'wazuh-jetstream[ed25519]'" in read
+    assert "needs the package cryptography; run: pip install" in made
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620, 0o601, 0o777])
 def test_a_key_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(ConfigError, match=f"mode {mode:o}.*chmod 600"):
@@ -39,7 +108,7 @@ def test_a_key_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> No
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
 def test_a_key_of_its_owner_alone_is_used(tmp_path: Path, mode: int) -> None:
-    assert keyring.read_key(write_key(tmp_path / "k", mode=mode)).secret == b"\xab" * 32
+    assert keyring.read_key(write_key(tmp_path / "k", mode=mode)) == Key(b"\xab" * 32)
 
 
 def test_a_key_file_that_is_missing_or_a_directory_is_named(tmp_path: Path) -> None:
@@ -75,6 +144,41 @@ def test_a_bad_key_of_one_node_stops_the_keyring(tmp_path: Path) -> None:
     write_key(tmp_path / "node02" / "current.key", mode=0o644)
     with pytest.raises(ConfigError, match="node02"):
         keyring.read_keyring(tmp_path)
+
+
+def test_a_node_s_key_may_be_public_and_never_the_private_half_of_a_pair(tmp_path: Path) -> None:
+    write_key(tmp_path / "node01" / "current.pub", PAIR.public.pem().decode(), 0o644)
+    write_key(tmp_path / "node01" / "before.key")
+    (found,) = keyring.read_keyring(tmp_path).values()
+    assert set(found) == {PAIR.kid, Key(b"\xab" * 32).kid}
+    assert not any(signs(key) for kid, key in found.items() if kid == PAIR.kid)
+    private = write_key(tmp_path / "node02" / "current.key", PAIR.pem().decode())
+    with pytest.raises(ConfigError, match="nobody but the node may have; run: openssl pkey") as refused:
+        keyring.read_keyring(tmp_path)
+    subprocess.run(str(refused.value).partition("run: ")[2], shell=True, check=True)
+    assert not private.exists()
+    assert set(keyring.read_keyring(tmp_path)["node02"]) == {PAIR.kid}
+
+
+def test_the_relay_s_own_directories_and_hidden_ones_are_no_nodes(tmp_path: Path) -> None:
+    for name in ("_relay", "_encryption", "..data", ".git"):
+        write_key(tmp_path / name / "next.key")
+    write_key(tmp_path / "node01" / "current.key")
+    (tmp_path / "node01" / ".current.key.1234").write_text("half")
+    assert list(keyring.read_keyring(tmp_path)) == ["node01"]
+
+
+def test_a_directory_that_everybody_can_put_keys_into_is_refused(tmp_path: Path) -> None:
+    write_key(tmp_path / "node01" / "current.key")
+    (tmp_path / "node01").chmod(0o777)
+    with pytest.raises(ConfigError, match="chmod o-w"):
+        keyring.read_keyring(tmp_path)
+
+
+def test_a_place_for_keys_that_is_none_holds_none_or_is_named(tmp_path: Path) -> None:
+    assert keyring.key_files(tmp_path / "none") == []
+    with pytest.raises(ConfigError, match=r"file\.txt"):
+        keyring.key_files(write_key(tmp_path / "file.txt"))
 
 
 def test_a_directory_whose_name_no_node_can_have_is_named(tmp_path: Path) -> None:
