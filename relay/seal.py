@@ -22,7 +22,7 @@ from shared import sealing
 
 from . import events
 
-BATCH: Final = "batch"
+NO_LINK: Final[Mapping[str, str]] = {}
 _MAX_DIGITS: Final = 19  # of 2**63 - 1: int() of a hostile header stays cheap
 
 
@@ -38,9 +38,10 @@ Sealed = tuple[str, bytes, dict[str, str]]
 """Subject, body as sent, headers."""
 
 
-def seal(message: events.Message, sequence: int, position: int, signer: sealing.MessageSigner) -> Sealed:
-    """A message of the outbox as it is sent: its sequence there, and the RAW position that it was decided from, are headers."""
-    return _sealed(message, {events.H_OUTBOX: str(sequence), events.H_POSITION: str(position)}, signer)
+def seal(message: events.Message, sequence: int, position: int, signer: sealing.MessageSigner, link: Mapping[str, str] = NO_LINK) -> Sealed:
+    """A message of the outbox as it is sent: its sequence there, the RAW position that it was decided from, and its `link` to the
+    message before (`chain.headers`) are headers."""
+    return _sealed(message, {events.H_OUTBOX: str(sequence), events.H_POSITION: str(position), **link}, signer)
 
 
 def seal_apart(message: events.Message, signer: sealing.MessageSigner) -> Sealed:
@@ -49,7 +50,7 @@ def seal_apart(message: events.Message, signer: sealing.MessageSigner) -> Sealed
 
 
 def _sealed(message: events.Message, places: Mapping[str, str], signer: sealing.MessageSigner) -> Sealed:
-    sign = _sign_batch if message.headers.get(events.H_KIND) == BATCH else _sign_one
+    sign = _sign_batch if message.headers.get(events.H_KIND) == events.BATCH else _sign_one
     body = sign(message.body, signer)
     headers = {**message.headers, **places, events.H_MESSAGE_ID: message.message_id}
     signature = signer.sign_header(message.subject, body, events.covered(headers))
@@ -111,6 +112,11 @@ def _is_signed(fields: Any, signer: sealing.MessageSigner) -> bool:
 def outbox_sequence(headers: Mapping[str, str]) -> int | None:
     """A message's place in the relay's outbox; None where no relay wrote it."""
     return _number(headers.get(events.H_OUTBOX))
+
+
+def message_id(headers: Mapping[str, str]) -> str:
+    """The Nats-Msg-Id that a message has in the outbox, also where another one stands for it; empty where it has none."""
+    return headers.get(events.H_MESSAGE_ID, "").removesuffix(f":{events.LEFT_OUT}")
 
 
 def raw_position(headers: Mapping[str, str]) -> int | None:
