@@ -2,7 +2,7 @@
 
     content  = SHA-256 of these lines, joined by one line feed:
                  SHA-256 of the body's RFC 8785 form without its signatures (its own, and those of a batch's `events`)
-                 name:value of each header `Wazuh-...` and `ce-...` but APART, names in lower case and sorted
+                 name:value of each header `Wazuh-...` and `ce-...` but APART, names in lower case; these lines are sorted
     digest   = SHA-256 of the lines VERSION, chain, sequence, previous, subject, content
     previous = the digest of the message before; GENESIS where the chain begins
     chain    = the first 16 digits of the digest that its first message would have in the chain named ""
@@ -18,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from . import events
@@ -77,7 +78,7 @@ class Chain:
         for message in messages:
             if message.headers is not headers or message.body is not body:  # the messages of one event share them
                 body, headers = message.body, message.headers
-                told = content(_unsigned(message), {**message.headers, events.H_POSITION: str(position)})
+                told = _content(message, position)
             sequence = self.head.sequence + 1
             link = self._link(sequence, message.subject, told)
             self.head = Head(link.chain, sequence, digest(link, sequence, message.subject, told))
@@ -91,30 +92,38 @@ class Chain:
 
 def digest_of(message: Message, sequence: int, position: int, link: Link) -> str:
     """The digest of a message as it is in the outbox."""
-    told = content(_unsigned(message), {**message.headers, events.H_POSITION: str(position)})
-    return digest(link, sequence, message.subject, told)
+    return digest(link, sequence, message.subject, _content(message, position))
 
 
-def _unsigned(message: Message) -> bytes:
+def _content(message: Message, position: int) -> str:
     """A body of the outbox has no signature of its own, but a batch's events have room for theirs."""
-    return unsigned(json.loads(message.body)) if message.headers.get(events.H_KIND) == events.BATCH else message.body
+    batch = message.headers.get(events.H_KIND) == events.BATCH
+    body = unsigned(json.loads(message.body)) if batch else message.body
+    return content(sha256(body), {**message.headers, events.H_POSITION: str(position)})
 
 
-def content(body: bytes, headers: Mapping[str, str]) -> str:
-    """What a message says, as one digest; `body` as `unsigned` gives it."""
-    told = sorted((name, value) for name, value in events.covered(headers).items() if _means_something(name))
-    lines = [hashlib.sha256(body).hexdigest(), *(f"{name}:{value}" for name, value in told)]
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+def content(body: str, headers: Mapping[str, str]) -> str:
+    """What a message says, as one digest; `body` is that of its body, as `sha256(unsigned(…))` gives it."""
+    told = sorted(f"{covered}:{value}" for name, value in headers.items() if (covered := _telling(name)))
+    return sha256("\n".join((body, *told)).encode("utf-8", "surrogatepass"))
 
 
-def _means_something(name: str) -> bool:
-    return name not in APART and not name.startswith(WRAPPING)
+@lru_cache(maxsize=256)
+def _telling(name: str) -> str:
+    """A header's name in lower case; empty where content does not cover it."""
+    lower = events.covered_name(name)
+    return "" if lower in APART or lower.startswith(WRAPPING) else lower
+
+
+def sha256(data: bytes) -> str:
+    """In hex."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def digest(link: Link, sequence: int, subject: str, told: str) -> str:
     """The digest of a message; `told` is its content."""
     lines = f"{VERSION}\n{link.chain}\n{sequence}\n{link.previous}\n{subject}\n{told}"
-    return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(lines.encode("utf-8", "surrogatepass"))
 
 
 def unsigned(fields: Mapping[str, Any]) -> bytes:
@@ -155,4 +164,4 @@ def head_of(subject: str, fields: Mapping[str, Any], headers: Mapping[str, str],
     stood_for = headers.get(events.H_DIGEST)
     if stood_for is not None:
         return Head(link.chain, sequence, stood_for)
-    return Head(link.chain, sequence, digest(link, sequence, subject, content(unsigned(fields), headers)))
+    return Head(link.chain, sequence, digest(link, sequence, subject, content(sha256(unsigned(fields)), headers)))

@@ -20,7 +20,6 @@ LOGGER: Final = logging.getLogger("relay.checkpoints")
 
 TIMEOUT: Final = 5.0  # seconds
 RETRY_S: Final = 60.0
-KIND: Final = "checkpoint"
 
 
 def fields(head: Head) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def message(prefix: str, cluster: str, head: Head, now_ms: int) -> events.Messag
         "ce-type": "wazuh-jetstream.chain.checkpoint.v1",
         "ce-time": time,
         "ce-datacontenttype": "application/json",
-        events.H_KIND: KIND,
+        events.H_KIND: events.CHECKPOINT,
         events.H_CLUSTER: events.percent(cluster),
         events.H_SCHEMA: events.SCHEMA_VERSION,
     }

@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import quote, unquote
 
@@ -73,6 +74,7 @@ H_DIGEST: Final = "Wazuh-Chain-Digest"
 H_MESSAGE_ID: Final = "Nats-Msg-Id"
 
 BATCH: Final = "batch"
+CHECKPOINT: Final = "checkpoint"
 LEFT_OUT: Final = "left_out"
 """The kind of a message that stands for one that the server refused; it ends the Nats-Msg-Id of that one."""
 
@@ -186,13 +188,21 @@ def body(event: Event) -> dict[str, Any]:
 def canonical(fields: Mapping[str, Any]) -> bytes:
     """The RFC 8785 form of a body without its `signature`: what that signature is over.
 
-    Of texts and null under ASCII keys, as an event is, Python's own JSON is that form, three times as fast; a test holds it.
+    Of what is `_plain`, as events and batches are, Python's own JSON is that form, three times as fast; a test holds it.
     Raises ValueError where there is none.
     """
     unsigned = {key: value for key, value in fields.items() if key != "signature"}
-    if all(value is None or type(value) is str for value in unsigned.values()) and all(map(str.isascii, unsigned)):
-        return _compact(unsigned).encode()
-    return rfc8785.dumps(unsigned)
+    return _compact(unsigned).encode() if _plain(unsigned) else rfc8785.dumps(unsigned)
+
+
+def _plain(value: object) -> bool:
+    """Whether a value holds nothing but text, null and whole numbers that a double holds, under ASCII keys."""
+    kind = type(value)
+    if value is None or kind is str:
+        return True
+    if isinstance(value, dict):
+        return all(map(str.isascii, value)) and all(map(_plain, value.values()))
+    return all(map(_plain, value)) if isinstance(value, list) else kind is int and abs(value) < 2**53  # type: ignore[arg-type]
 
 
 def messages(prefix: str, cluster: str, event: Event) -> list[Message]:
@@ -314,8 +324,11 @@ def percent(text: str) -> str:
 
 def covered(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that a message's signature covers, by lower-case name (NATS keeps case, proxies may not)."""
-    return {
-        name.lower(): value
-        for name, value in headers.items()
-        if name.lower().startswith(COVERED_PREFIXES) and name.lower() != "wazuh-signature"
-    }
+    return {covered: value for name, value in headers.items() if (covered := covered_name(name))}
+
+
+@lru_cache(maxsize=256)
+def covered_name(name: str) -> str:
+    """A header's name in lower case; empty where the signature does not cover it. Kept in mind, for they are always the same."""
+    lower = name.lower()
+    return lower if lower.startswith(COVERED_PREFIXES) and lower != "wazuh-signature" else ""
