@@ -7,6 +7,7 @@ Rules
 """
 
 import asyncio
+import contextlib
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -43,7 +44,9 @@ async def verify(
     settings: config.Config, signer: sealing.MessageSigner, wanted: Wanted, clock: Clock, out: TextIO, errors: TextIO, *, as_json: bool
 ) -> int:
     """Print what is found; 0 where everything is proved, 1 where it is not. Raises a kind of Transient, or Stop: NATS is not there."""
-    report = Report(out, as_json=as_json, at_once=wanted.follow)
+    report, stop = Report(out, as_json=as_json, at_once=wanted.follow), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT) if wanted.follow else ():
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with session.connected(settings, "verify") as connection:
         prefix = settings.nats.subject_prefix
         kept_since = await _kept_since(connection, prefix, wanted, clock)
@@ -52,23 +55,20 @@ async def verify(
             await proof.round(progress)
         if wanted.follow:
             report.say(proof.verdict(), proof.absent)
-            await _follow(proof, errors, clock)
+            await _follow(proof, stop, Progress(errors, clock, shown=False))
     report.end(proof.verdict(), proof.absent)
     return 0 if proof.verdict().ok else 1
 
 
-async def _follow(proof: "Proof", errors: TextIO, clock: Clock) -> None:
-    """Until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    silent = Progress(errors, clock, shown=False)
+async def _follow(proof: "Proof", stop: asyncio.Event, silent: Progress) -> None:
+    """Until SIGINT or SIGTERM. While NATS is away it waits."""
     while not stop.is_set():
         try:
             async with asyncio.timeout(ROUND_S):
                 await stop.wait()
         except TimeoutError:
-            await proof.round(silent)
+            with contextlib.suppress(Transient):  # the next round takes up where this one broke
+                await proof.round(silent)
 
 
 async def _kept_since(connection: jetstream.Connection, prefix: str, wanted: Wanted, clock: Clock) -> int | None:
