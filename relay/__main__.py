@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, get_args
 
@@ -11,7 +13,7 @@ from shared import cli, config, keygen, units
 from shared.clock import SystemClock
 from shared.errors import Stop, Transient
 
-from . import agents, check, consumerkeys, events, keys, nodes, provision, quarantine, run, session, tail, trust
+from . import agents, check, consumerkeys, events, keys, nodes, provision, quarantine, run, session, tail, trust, verify_stream
 
 _DESCRIPTION: Final = """\
 Reads what the collectors of one Wazuh cluster say of its agents, decides what is true, and publishes every change once,
@@ -24,8 +26,9 @@ First steps:
   wazuh-relay check          is everything there that it needs? what to do if not
   wazuh-relay run            decide and publish, until it is stopped
   wazuh-relay tail           watch the events as they come, each one verified
+  wazuh-relay verify         prove all events that the stream holds: signatures, order, and that none is missing
 
-Exit codes: 0 done; 1 a check failed, or what was asked for is not there or may not be done; 70 it cannot go on;
+Exit codes: 0 done; 1 a check failed, events could not be proved, or what was asked for is not there or may not be done; 70 it cannot go on;
 75 try again; 78 the configuration cannot be used.
 """
 
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         _provision,
     )
     _tail_options(_add(commands, "tail", "follow the events and verify each one as it is printed", _tail))
+    _verify_options(_add(commands, "verify", "prove that all events are signed, in their order, and none is missing", _verify))
     chosen = _add(commands, "agents", "print what is decided of each agent, from the relay's ledger", _agents)
     chosen.add_argument("--status", choices=get_args(events.Status), help="only agents of this status")
     _nodes_options(commands)
@@ -90,7 +94,20 @@ def _tail_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agent", type=_agent, metavar="ID", help="only this agent, such as 001")
     parser.add_argument("--kind", choices=tail.KINDS, metavar="KIND", help=f"only events of this kind: {', '.join(tail.KINDS)}")
     parser.add_argument("--limit", type=_count, metavar="N", help="end after N events")
+    _keys_option(parser)
+
+
+def _keys_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", type=Path, metavar="FILE", help="verify with the keys that `keys export` wrote, not the configured ones")
+
+
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from", dest="since", type=_moment, metavar="TIME", help='begin at this time, "2026-11-23T05:05:00Z", or so long ago, "24h"'
+    )
+    parser.add_argument("--follow", action="store_true", help="go on with what comes, until SIGINT or SIGTERM")
+    _keys_option(parser)
+    parser.epilog = "Exit codes: 0 all is proved; 1 something is wrong, and where is printed; 70, 75, 78 as of every command."
 
 
 def _nodes_options(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -147,6 +164,17 @@ def _seconds(text: str) -> float:
         return units.seconds(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f'{text!r} is no duration such as "15m"') from None
+
+
+def _moment(text: str) -> int:
+    """Unix ms."""
+    with contextlib.suppress(ValueError):
+        return SystemClock().now_ms() - round(units.seconds(text) * 1000)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is no time such as "2026-11-23T05:05:00Z" or "24h"') from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _agent(text: str) -> int:
@@ -243,10 +271,21 @@ async def _provisioned(settings: config.Config) -> list[str]:
 
 def _tail(arguments: argparse.Namespace) -> int:
     settings = cli.load_config(arguments)
-    held = trust.reading(settings) if arguments.keys is None else consumerkeys.reading(arguments.keys)
+    held = _reading(settings, arguments)
     wanted = tail.Wanted(arguments.from_start, arguments.since, arguments.agent, arguments.kind, arguments.limit)
     now = SystemClock().now_ms()
     return asyncio.run(tail.tail(settings, held, wanted, sys.stdout, now, as_json=arguments.json))
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    settings = cli.load_config(arguments)
+    held, wanted = _reading(settings, arguments), verify_stream.Wanted(arguments.since, arguments.follow)
+    proving = verify_stream.verify(settings, held, wanted, SystemClock(), sys.stdout, sys.stderr, as_json=arguments.json)
+    return asyncio.run(proving)
+
+
+def _reading(settings: config.Config, arguments: argparse.Namespace) -> trust.Reading:
+    return trust.reading(settings) if arguments.keys is None else consumerkeys.reading(arguments.keys)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ What is read of EVENTS, page by page and kept as events:
 What a message says and how it is taken over is in `relay.published`; this asks NATS.
 """
 
+import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +29,7 @@ from typing import Any, Final
 from shared import jetstream, jsapi, subjects
 from shared.errors import Stop
 
-from . import deliver, events, ledger, publish, published, reading, seal
+from . import chain, deliver, ledger, publish, published, reading, seal
 from .books import Books
 from .encryption import EncryptionHandler
 from .published import Told
@@ -68,16 +69,30 @@ async def begin(
         raise Stop(publish.stale_writer(subjects.events_stream(prefix), last))
     if through <= position:
         return None
+    head = _head(last, sent)
     if position == 0 or sequence == sent:
-        await books.insist(book.start_sequence_at, sent)
+        await books.insist(book.start_sequence_at, sent, head)
         return await read(connection, prefix, last, through, raw, crypt)
     if int(raw["first_seq"]) > position + 1:
         raise Stop(
             f"the ledger has decided RAW up to {position}, EVENTS holds what was decided from {through}, and RAW begins at"
             f" {raw['first_seq']}; move the ledger away and it is made anew from RAW and EVENTS"
         )
-    await books.insist(book.mark_sent, sent)
+    await books.insist(book.mark_sent, sent, head)
     return None
+
+
+def _head(last: jsapi.StoredMessage, sequence: int) -> chain.Head | None:
+    """The chain as EVENTS ends with it, which goes on from there; None where the relay that wrote it had none."""
+    if chain.link_of(last.headers) is None:
+        return None
+    try:
+        return chain.head_of(last.subject, json.loads(last.data), last.headers, sequence)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise Stop(
+            f"the last message of EVENTS ({last.seq}, on {last.subject}) is in the chain and its body cannot be read;"
+            " see who else writes there: wazuh-relay verify"
+        ) from error
 
 
 # Reading EVENTS -----------------------------------------------------------------------------------------------------
@@ -180,7 +195,7 @@ async def _at(connection: jetstream.Connection, stream: str, last: jsapi.StoredM
         found = [m async for m in reading.through(connection, stream, last.seq, wanted)]
         ours = [m for m in found if seal.raw_position(m.headers) == position]
         if len(ours) < len(found) or start == 1:
-            return ours[0].stream_seq, frozenset(m.headers.get(events.H_MESSAGE_ID, "") for m in ours)
+            return ours[0].stream_seq, frozenset(seal.message_id(m.headers) for m in ours)
         step *= 8
 
 

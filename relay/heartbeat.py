@@ -1,19 +1,21 @@
 """Tells of each manager node, in time: is it heard, can its source be read, how far is its clock off, whose agents are there
-and how many of them are overdue.
+and how many of them are overdue. And how far the chain of events has come, so that a stream that lost its end is found out.
 
 Heartbeats go to a stream of their own, past the outbox: a lost one is replaced by the next. They are sealed like events.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from typing import Any, Final
 
 from shared import clock, jetstream, logs, sealing, subjects, telemetry
-from shared.errors import Quarantine, Transient
+from shared.errors import Quarantine, Transient, Unreachable
 
-from . import events, seal
+from . import checkpoints, events, seal
 from .books import Books
+from .chain import Head
 from .fleet import Fleet, Node
 from .mind import Mind
 
@@ -30,15 +32,16 @@ STATUSES: Final[dict[events.Status, str]] = {
 }
 
 
-def bodies(fleet: Fleet, now_ms: int) -> list[dict[str, Any]]:
-    """A heartbeat's body for each known node; `now_ms` is Unix ms."""
+def bodies(fleet: Fleet, now_ms: int, head: Head | None = None) -> list[dict[str, Any]]:
+    """A heartbeat's body for each known node; `now_ms` is Unix ms, `head` how far the chain of events has come."""
     here: dict[str, Counter[events.Status]] = {node: Counter() for node in fleet.nodes}
     overdue = Counter(agent.manager_node for agent in fleet.agents.values() if agent.overdue is not None)
     for agent in fleet.agents.values():
         if agent.manager_node in here:
             here[agent.manager_node][agent.status] += 1
     off = {manager.node for manager in fleet.managers.values() if manager.clock_off}
-    return [_body(node, here[node.node], overdue[node.node], now_ms, clock_off=node.node in off) for node in fleet.nodes.values()]
+    told = {"head": None if head is None else checkpoints.fields(head)}
+    return [_body(node, here[node.node], overdue[node.node], now_ms, clock_off=node.node in off) | told for node in fleet.nodes.values()]
 
 
 def _body(node: Node, agents: Counter[events.Status], overdue: int, now_ms: int, *, clock_off: bool) -> dict[str, Any]:
@@ -121,9 +124,16 @@ class Heartbeats:
             self._metrics.count("wazuh_jetstream_relay_heartbeats_total", outcome="acked")
 
     def _messages(self, now: int) -> list[events.Message]:
-        fleet = self._mind.fleet
+        fleet, head = self._mind.fleet, self._head()
         self._measure(fleet)
-        return [message(self._prefix, fleet.cluster, body, now) for body in bodies(fleet, now)]
+        if head is not None:
+            self._metrics.gauge("wazuh_jetstream_relay_chain_head", head.sequence, chain=head.chain)
+        return [message(self._prefix, fleet.cluster, body, now) for body in bodies(fleet, now, head)]
+
+    def _head(self) -> Head | None:
+        with contextlib.suppress(Unreachable):  # the ledger's own guard tells it; a heartbeat does not wait for that
+            return self._mind.head()
+        return None
 
     def _measure(self, fleet: Fleet) -> None:
         for status in (*STATUSES, "Unknown"):

@@ -9,6 +9,8 @@ Rules
  * The outbox has one sequence: one more with each message, never the same twice, no number left out. A message whose
    number is known to be in EVENTS (`mark_sent`) is not stored at all: a ledger that lost its last transactions in a power
    failure decides them again, to the same numbers.
+ * Each message is tied to the one before it (`relay.chain`) in the same transaction. What EVENTS is known to end with is the end
+   of the chain, whatever deciding again comes to.
  * Of a node, that is stored from which `fleet.absorb` makes its tables again: one full snapshot and the deltas since. The
    table itself is written as the full where a payload does not say all of it, or where the deltas become many.
  * `restore` gives exactly the fleet that was there. Small facts are stored as they are, never computed again.
@@ -22,13 +24,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from sqlalchemy import Case, ColumnElement, Connection, Insert, Table, Update, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, bindparam, delete, func, insert, select, update
 from sqlalchemy import Row as Found
 
 from shared import crashpoints, wire
 from shared.errors import ConfigError, Quarantine, Unreachable
 
-from . import fleet, migrations, stored
+from . import fleet, migrations, outbox, stored
+from .chain import Head
 from .database import Database, Prepared, execute
 from .decided import Agent, Decision, Ghost, Manager
 from .fleet import Fleet, Node
@@ -191,9 +194,7 @@ class Ledger:
                 execute(connection, self._upsert_ghosts, map(stored.ghost_row, decision.ghosts))
                 execute(connection, self._upsert_managers, map(stored.manager_row, decision.managers))
                 execute(connection, self._insert_history, stored.history_rows(decision, muted=muted))
-                first = meta.outbox_sequence - len(messages) + 1
-                sent = max(0, meta.sent_through + 1 - first)
-                execute(connection, self._insert_outbox, stored.outbox_rows(messages[sent:], first + sent, decision.position))
+                outbox.put(connection, self._insert_outbox, meta, messages, decision.position)
         crashpoints.here("relay.after_record")
 
     def skip(self, position: int) -> None:
@@ -217,10 +218,15 @@ class Ledger:
             self.lease.check(connection)
             return list(map(stored.outgoing_of, connection.execute(select(OUTBOX).order_by(OUTBOX.c.sequence).limit(limit))))
 
-    def mark_sent(self, sequence: int) -> None:
+    def mark_sent(self, sequence: int, head: Head | None = None) -> None:
         """All messages up to and including this one are in EVENTS: also those that this ledger will give out only later,
-        when it decides again what a power failure took from it."""
-        self._advance(sequence, META.c.outbox_sequence)
+        when it decides again what a power failure took from it; `head` is the chain up to there, as EVENTS has it then."""
+        self._advance(sequence, META.c.outbox_sequence, head)
+
+    def head(self) -> Head | None:
+        """The chain up to the last message that is known to be in EVENTS; None where none has begun by then."""
+        with self._database.read() as connection:
+            return outbox.head(connection)
 
     def confirm_sent(self, sequence: int, message_id: str | None) -> int | None:
         """EVENTS ends with this message: mark it and all before it as sent. The sequence up to which that was known before;
@@ -230,12 +236,13 @@ class Ledger:
             found = connection.scalar(select(OUTBOX.c.message_id).where(OUTBOX.c.sequence == sequence))
             if sequence > known and (found is None or found != message_id):
                 return None
-            _mark(connection, sequence, META.c.outbox_sequence)
+            outbox.advance(connection, sequence, META.c.outbox_sequence)
             return known
 
-    def start_sequence_at(self, sequence: int) -> None:
-        """For a ledger that is rebuilt: EVENTS holds all up to this sequence, the next message has the one after it."""
-        self._advance(sequence, _at_least(META.c.outbox_sequence, sequence))
+    def start_sequence_at(self, sequence: int, head: Head | None = None) -> None:
+        """For a ledger that is rebuilt: EVENTS holds all up to this sequence, the next message has the one after it, and is tied
+        to `head`."""
+        self._advance(sequence, outbox.at_least(META.c.outbox_sequence, sequence), head)
 
     def adopt_published(self, agents: Iterable[Agent], ghosts: Iterable[Ghost] = (), managers: Iterable[Manager] = ()) -> None:
         """For a new ledger: what EVENTS says was told last of these."""
@@ -328,9 +335,9 @@ class Ledger:
         execute(connection, self._insert_snapshots, [row])
         seen.snapshots += 1
 
-    def _advance(self, sequence: int, last: ColumnElement[int]) -> None:
+    def _advance(self, sequence: int, last: ColumnElement[int], head: Head | None) -> None:
         with self._write() as connection:
-            _mark(connection, sequence, last)
+            outbox.advance(connection, sequence, last, head)
 
     def _prune(self, table: Table, before: int) -> int:
         oldest = select(table.c.number, table.c.now).order_by(table.c.number).limit(PRUNED).subquery()
@@ -353,15 +360,6 @@ def _whole_rows(database: Database, statement: Insert) -> Prepared:
 def _moved(connection: Connection, statement: Update, values: Mapping[str, object]) -> Found[Any] | None:
     """Take a position; `meta` as it is then, or None where the position was taken before."""
     return connection.execute(select(META)).one() if connection.execute(statement, values).rowcount else None
-
-
-def _mark(connection: Connection, sequence: int, last: ColumnElement[int]) -> None:
-    connection.execute(update(META).values(sent_through=_at_least(META.c.sent_through, sequence), outbox_sequence=last))
-    connection.execute(delete(OUTBOX).where(OUTBOX.c.sequence <= sequence))
-
-
-def _at_least(column: ColumnElement[int], number: int) -> Case[int]:
-    return case((column < number, number), else_=column)
 
 
 def _seen(connection: Connection) -> dict[str, _Seen]:

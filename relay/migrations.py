@@ -106,6 +106,16 @@ STEPS: Final[tuple[Step, ...]] = (
             "ALTER TABLE agents ADD COLUMN went_at {big}",
         ),
     ),
+    Step(  # what waits in the outbox goes without a link: the chain begins with the next message that is decided
+        5,
+        "chain",
+        (
+            "ALTER TABLE meta ADD COLUMN chain TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE meta ADD COLUMN chain_digest TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE outbox ADD COLUMN chain TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE outbox ADD COLUMN previous TEXT NOT NULL DEFAULT ''",
+        ),
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from shared import clock, telemetry
 
 from . import catchup, control, decide, ledger, published
 from .admit import Admitted, Gate, Raw
+from .chain import Head
 from .decided import Decision
 from .fleet import Fleet, Folded, Forgotten, Heard, Policy, Ticked
 from .stored import Kept
@@ -88,6 +89,10 @@ class Mind:
     def forget(self) -> None:
         """Go back to what the ledger holds, after an input that was not recorded."""
         self.fleet = restored(self._ledger, self._policy)
+
+    def head(self) -> Head | None:
+        """How far the chain of events has come in EVENTS. Raises Unreachable."""
+        return self._ledger.head()
 
     def cross(self, position: int) -> bool:
         """Do what is due before the message at a RAW position is decided (`relay.catchup`); True as the replay ends."""

@@ -17,6 +17,9 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 RAW_MESSAGE_BYTES: Final = 768 * 1024  # a part is 512 KiB and its envelope
 
+CHECKPOINTS: Final = 100_000  # eleven years of one an hour
+CHECKPOINTS_BYTES: Final = 128 * 1024 * 1024  # about 1 KB each
+
 OVERLAP: Final = 10065
 MANY_REPLICAS: Final = 10074
 FIXED: Final = ("storage", "retention", "deny_delete", "deny_purge")
@@ -65,10 +68,19 @@ def streams(settings: config.NatsConfig) -> dict[str, dict[str, Any]]:
         "max_msgs_per_subject": 100,
         "duplicate_window": 2 * MINUTE,
     }
+    checkpoints = {  # no max_age: they outlive the events
+        "subjects": [subjects.checkpoints(prefix)],
+        "max_msgs": CHECKPOINTS,
+        "max_bytes": CHECKPOINTS_BYTES,
+        "duplicate_window": 2 * HOUR,
+        "deny_delete": True,
+        "deny_purge": True,
+    }
     return {
         subjects.raw_stream(prefix): common | raw,
         subjects.events_stream(prefix): common | events,
         subjects.heartbeats_stream(prefix): common | heartbeats,
+        subjects.checkpoints_stream(prefix): common | checkpoints,
     }
 
 

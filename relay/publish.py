@@ -6,8 +6,8 @@ Rules
  * On any doubt (the start, a timeout, a lost connection, a refusal) the last message of EVENTS is read from the stream's
    leader: its outbox sequence says what was sent, its own sequence is the next expectation. Nothing else is believed.
  * The messages of one event go in one batch.
- * A message that can never be stored, or that the stream knows already, is left out alone; the rest goes on. The first is
-   kept in the quarantine.
+ * A message that can never be stored, or that the stream knows already, is left out alone, and another one that says so stands
+   under its sequence and in its place in the chain; the rest goes on. The first is kept in the quarantine.
  * Whoever finds messages in EVENTS that it did not write stops: two relays with two ledgers contradict each other.
 """
 
@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import dropwhile
 from typing import Final
 
@@ -23,8 +23,9 @@ from shared import clock, crashpoints, jetstream, jsapi, logs, sealing, telemetr
 from shared.errors import Stop, Transient
 from shared.guard import Guard, Words
 
-from . import encryption, events, ledger, seal
+from . import chain, encryption, events, ledger, seal
 from .books import Books
+from .events import Message
 from .keeper import Keeper
 from .stored import Outgoing
 
@@ -47,7 +48,8 @@ class Batch:
 
 
 class Publisher:
-    """One outbox's way to EVENTS. `wake` is called by whoever put something into the outbox."""
+    """One outbox's way to EVENTS. `wake` is called by whoever put something into the outbox. `where`: the stream, and the subject
+    on which it tells what it left out."""
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Publisher:
         book: ledger.Ledger,
         keeper: Keeper,
         signer: sealing.MessageSigner,
-        stream: str,
+        where: tuple[str, str],
         guard: Guard,
         batch_messages: int,
         metrics: telemetry.Telemetry,
@@ -69,7 +71,7 @@ class Publisher:
         self._ledger = book
         self._keeper = keeper
         self._signer = signer
-        self._stream = stream
+        self._stream, self._aside = where
         self._guard = guard
         self._batch_messages = max(batch_messages, max(map(len, events.TOKENS.values())))
         self._metrics = metrics
@@ -80,6 +82,7 @@ class Publisher:
         self._ready: Batch | None = None  # the first messages of the queue, sealed
         self._expected: int | None = None  # the stream's last sequence; None: to be found out
         self._recovered = False  # and nothing was published since
+        self._instead: dict[int, Message] = {}  # what stands for a message that was left out, by its sequence
         self._singly = 0  # messages that are to be published one by one
         self._done = 0  # the outbox sequence up to which all is published or left out
         self._marking: asyncio.Task[None] | None = None  # tells the ledger so
@@ -159,7 +162,9 @@ class Publisher:
             await self._fill()
         batch = Batch(cut(dropwhile(lambda out: out.sequence <= after, self._queue), most), [])
         for number, out in enumerate(batch.outgoing, start=1):
-            batch.sealed.append(jsapi.Message(*seal.seal(out.message, out.sequence, out.position, self._signer, self._crypt)))
+            message = self._instead.get(out.sequence, out.message)
+            sealed = seal.seal(message, out.sequence, out.position, self._signer, chain.headers(out.link), self._crypt)
+            batch.sealed.append(jsapi.Message(*sealed))
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
         return batch
@@ -182,13 +187,14 @@ class Publisher:
             if len(batch.outgoing) > 1 or not self._recovered:
                 self._singly = len(batch.outgoing)
                 raise
-            self._leave_out(batch.outgoing[0], "duplicate", "the stream holds its Nats-Msg-Id already")
+            return self._leave_out(batch.outgoing[0], "duplicate", "the stream holds its Nats-Msg-Id already")
         except jsapi.TooLarge as refusal:
             if len(batch.outgoing) > 1:
                 self._singly = len(batch.outgoing)
                 return False
-            await self._keeper.leave_out(batch.outgoing[0], refusal, self._clock.now_ms())
-            self._leave_out(batch.outgoing[0], refusal.reason, str(refusal))
+            if batch.outgoing[0].sequence not in self._instead:
+                await self._keeper.leave_out(batch.outgoing[0], refusal, self._clock.now_ms())
+            return self._leave_out(batch.outgoing[0], refusal.reason, str(refusal))
         else:
             crashpoints.here("relay.after_publish")
             self._sent(batch.outgoing, ack)
@@ -232,13 +238,17 @@ class Publisher:
         while self._decided and self._decided[0][0] <= position:
             self._metrics.observe("wazuh_jetstream_relay_latency_seconds", max(0, now - self._decided.popleft()[1]) / 1000)
 
-    def _leave_out(self, out: Outgoing, reason: str, sentence: str) -> None:
-        self._taken([out])
-        self._metrics.count("wazuh_jetstream_relay_publish_batches_total", outcome=reason)
-        logs.log(
-            LOGGER, "error", "message_dropped", f"message {out.message.message_id} was not published: {sentence}",
-            subject=out.message.subject, sequence=out.sequence, reason=reason,
-        )  # fmt: skip
+    def _leave_out(self, out: Outgoing, reason: str, sentence: str) -> bool:
+        """Have another message stand for one, or, where that is refused too, leave a hole; whether the rest is as it was meant to be."""
+        holed = out.sequence in self._instead
+        if holed:
+            self._taken([out])
+        else:
+            self._instead = {out.sequence: instead(out, reason, self._aside)}
+            self._metrics.count("wazuh_jetstream_relay_publish_batches_total", outcome=reason)
+        text = f"message {out.message.message_id} was not published{', nor is what should stand for it' if holed else ''}: {sentence}"
+        logs.log(LOGGER, "error", "message_dropped", text, subject=out.message.subject, sequence=out.sequence, reason=reason)
+        return holed
 
     def _failed(self, error: Transient) -> None:
         self._expected = None
@@ -266,7 +276,7 @@ class Publisher:
         sequence = seal.outbox_sequence(last.headers)
         if sequence is None:
             raise Stop(stale_writer(self._stream, last))
-        known = await self._books.insist(self._ledger.confirm_sent, sequence, last.headers.get(events.H_MESSAGE_ID))
+        known = await self._books.insist(self._ledger.confirm_sent, sequence, seal.message_id(last.headers))
         if known is None:
             raise Stop(stale_writer(self._stream, last))
         if sequence > known:
@@ -291,6 +301,15 @@ def _seam(batch: Sequence[Outgoing], following: Outgoing) -> int:
     while end and batch[end - 1].message.body == following.message.body:
         end -= 1
     return end or len(batch)
+
+
+def instead(out: Outgoing, reason: str, subject: str) -> Message:
+    """What stands for a message that the stream does not take; it goes on with that one's digest."""
+    left = out.message
+    told = events.left_out(subject, left, out.sequence, reason)
+    if not out.link.chain:
+        return told
+    return replace(told, headers={**told.headers, events.H_DIGEST: chain.digest_of(left, out.sequence, out.position, out.link)})
 
 
 def stale_writer(stream: str, last: jsapi.StoredMessage) -> str:

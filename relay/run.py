@@ -27,6 +27,7 @@ from . import catchup, ledger
 from .admit import Gate
 from .assemble import Assembler
 from .books import LEDGER, Books
+from .checkpoints import Checkpoints
 from .deliver import Cursor
 from .fleet import Policy
 from .heartbeat import Heartbeats
@@ -177,7 +178,8 @@ class Relay:
 
     def _publishing(self, book: ledger.Ledger) -> Publisher:
         return Publisher(
-            self._connection, self._books, book, self._keeper(book), self._keys.signer, subjects.events_stream(self._prefix),
+            self._connection, self._books, book, self._keeper(book), self._keys.signer,
+            (subjects.events_stream(self._prefix), subjects.manager_events(self._prefix)),
             self._guard(EVENTS), self._settings.relay.batch_messages, self._metrics, self._clock, self._keys.crypt,
         )  # fmt: skip
 
@@ -197,6 +199,7 @@ class Relay:
         loop = asyncio.create_task(deciding.run(halt), name="deciding")
         publishing = asyncio.create_task(publisher.run(), name="publishing")
         others = {asyncio.create_task(beating.run(), name="beating"), asyncio.create_task(self._keep(book), name="keeping")}
+        others.add(asyncio.create_task(self._signing_heads(book).run(), name="signing heads"))
         tasks = {loop, publishing, *others, asyncio.create_task(self._stop.wait(), name="waiting")}
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -210,6 +213,12 @@ class Relay:
         for task in tasks:
             if not task.cancelled():
                 task.result()
+
+    def _signing_heads(self, book: ledger.Ledger) -> Checkpoints:
+        return Checkpoints(
+            self._connection, self._books, book, self._keys.signer, self._prefix,
+            self._settings.relay.checkpoint_interval, self._metrics, self._clock,
+        )  # fmt: skip
 
     async def _keep(self, book: ledger.Ledger) -> None:
         """Gauges every few seconds, and what is too old leaves the ledger every hour."""

@@ -34,6 +34,8 @@ META: Final = Table(  # one row, whose id is 1
     Column("began_at", _BIG),  # this and what follows are the fleet's own
     Column("heard_at", _BIG),
     Column("settled", Boolean, nullable=False),
+    Column("chain", Text, nullable=False),  # empty: none has begun
+    Column("chain_digest", Text, nullable=False),  # of the message whose sequence is the greater of outbox_sequence and sent_through
 )
 
 LEASE: Final = Table(  # one row, whose id is 1
@@ -156,6 +158,8 @@ OUTBOX: Final = Table(
     Column("message_id", Text, nullable=False),
     Column("headers", Text, nullable=False),  # JSON
     Column("body", LargeBinary, nullable=False),
+    Column("chain", Text, nullable=False),  # empty: decided before there was one
+    Column("previous", Text, nullable=False),
 )
 
 QUARANTINE: Final = Table(

@@ -25,7 +25,7 @@ from shared.errors import Quarantine
 
 from . import encryption, events
 
-BATCH: Final = "batch"
+NO_LINK: Final[Mapping[str, str]] = {}
 _MAX_DIGITS: Final = 19  # of 2**63 - 1: int() of a hostile header stays cheap
 
 
@@ -42,13 +42,19 @@ Sealed = tuple[str, bytes, dict[str, str]]
 
 
 def seal(
-    message: events.Message, sequence: int, position: int, signer: sealing.MessageSigner, crypt: encryption.EncryptionHandler | None = None
+    message: events.Message,
+    sequence: int,
+    position: int,
+    signer: sealing.MessageSigner,
+    link: Mapping[str, str] = NO_LINK,
+    crypt: encryption.EncryptionHandler | None = None,
 ) -> Sealed:
-    """A message of the outbox as it is sent: its sequence there, and the RAW position that it was decided from, are headers.
+    """A message of the outbox as it is sent: its sequence there, the RAW position that it was decided from, and its `link` to the
+    message before (`chain.headers`) are headers.
 
     `crypt`: encrypts the body if it holds a key to encrypt under.
     """
-    return _sealed(message, {events.H_OUTBOX: str(sequence), events.H_POSITION: str(position)}, signer, crypt)
+    return _sealed(message, {events.H_OUTBOX: str(sequence), events.H_POSITION: str(position), **link}, signer, crypt)
 
 
 def seal_apart(message: events.Message, signer: sealing.MessageSigner) -> Sealed:
@@ -59,7 +65,7 @@ def seal_apart(message: events.Message, signer: sealing.MessageSigner) -> Sealed
 def _sealed(
     message: events.Message, places: Mapping[str, str], signer: sealing.MessageSigner, crypt: encryption.EncryptionHandler | None
 ) -> Sealed:
-    sign = _sign_batch if message.headers.get(events.H_KIND) == BATCH else _sign_one
+    sign = _sign_batch if message.headers.get(events.H_KIND) == events.BATCH else _sign_one
     body = sign(message.body, signer)
     headers = {**message.headers, **places, events.H_MESSAGE_ID: message.message_id}
     if crypt is not None and crypt.kid is not None:
@@ -153,6 +159,11 @@ def _is_signed(fields: Any, signer: sealing.Verifier) -> bool:
 def outbox_sequence(headers: Mapping[str, str]) -> int | None:
     """A message's place in the relay's outbox; None where no relay wrote it."""
     return _number(headers.get(events.H_OUTBOX))
+
+
+def message_id(headers: Mapping[str, str]) -> str:
+    """The Nats-Msg-Id that a message has in the outbox, also where another one stands for it; empty where it has none."""
+    return headers.get(events.H_MESSAGE_ID, "").removesuffix(f":{events.LEFT_OUT}")
 
 
 def raw_position(headers: Mapping[str, str]) -> int | None:

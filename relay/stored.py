@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import count
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -18,6 +17,7 @@ import msgpack
 
 from shared import wire
 
+from .chain import NO_LINK, Link, Linked
 from .clocks import NodeClock
 from .decided import Agent, Decision, Ghost, Hold, Manager, Move
 from .events import Event, Message
@@ -59,6 +59,7 @@ class Outgoing:
     sequence: int
     position: int  # RAW sequence of the input that it was decided on
     message: Message
+    link: Link = NO_LINK
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,19 +313,20 @@ def past_of(row: Sequence[Any]) -> Past:
     return Past(position, now, bool(muted), event)
 
 
-def outbox_rows(messages: Iterable[Message], first: int, position: int) -> Iterator[Row]:
-    """The rows of `outbox` for messages in order, the first of which has the sequence `first`."""
+def outbox_rows(messages: Iterable[Linked], position: int) -> Iterator[Row]:
+    """The rows of `outbox` for messages in order."""
     headers, text = None, ""
-    for sequence, message in zip(count(first), messages):
+    for linked in messages:
+        message, link = linked.message, linked.link
         if message.headers is not headers:  # the messages of one event share them
             headers, text = message.headers, headers_text(message.headers)
-        yield (sequence, position, message.subject, message.message_id, text, message.body)
+        yield (linked.sequence, position, message.subject, message.message_id, text, message.body, link.chain, link.previous)
 
 
 def outgoing_of(row: Sequence[Any]) -> Outgoing:
     """The message that a row of `outbox` holds."""
-    sequence, position, subject, message_id, headers, body = row
-    return Outgoing(sequence, position, Message(subject, message_id, bytes(body), headers_of(headers)))
+    sequence, position, subject, message_id, headers, body, chain, previous = row
+    return Outgoing(sequence, position, Message(subject, message_id, bytes(body), headers_of(headers)), Link(chain, previous))
 
 
 def quarantined_of(row: Sequence[Any]) -> Quarantined:

@@ -36,6 +36,8 @@ MetricName = Literal[
     "wazuh_jetstream_collector_spool_gaps_total",
     # relay
     "wazuh_jetstream_relay_agents",
+    "wazuh_jetstream_relay_chain_head",
+    "wazuh_jetstream_relay_checkpoints_total",
     "wazuh_jetstream_relay_consumer_resets_total",
     "wazuh_jetstream_relay_decide_seconds",
     "wazuh_jetstream_relay_events_total",
@@ -119,6 +121,8 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "wazuh_jetstream_collector_spool_gaps_total": _counter("gaps", "Times the spool was full and single changes gave way."),
     # relay
     "wazuh_jetstream_relay_agents": _gauge("agents", "Agents of the cluster, by status.", "status"),
+    "wazuh_jetstream_relay_chain_head": _gauge("sequence", "Last message of the chain that the stream of events holds.", "chain"),
+    "wazuh_jetstream_relay_checkpoints_total": _counter("messages", "Signed heads of the chain, by what became of them.", "outcome"),
     "wazuh_jetstream_relay_consumer_resets_total": _counter("resets", "Times the durable consumer was set back."),
     "wazuh_jetstream_relay_decide_seconds": _histogram("How long one decision took.", _FAST),
     "wazuh_jetstream_relay_events_total": _counter("events", "Events decided.", "kind", "reason"),
@@ -175,6 +179,7 @@ LogEvent = Literal[
     "baseline_done",
     "catching_up",
     "caught_up",
+    "checkpoint_failed",
     "consumer_reset",
     "event_published",
     "heartbeat_failed",
@@ -226,6 +231,7 @@ EVENTS: Final[dict[LogEvent, str]] = {
     "baseline_done": "Every node was heard; from here on differences are events.",
     "catching_up": "The ledger is behind the events that were published; RAW is decided again, without publishing.",
     "caught_up": "The ledger knows all that was published.",
+    "checkpoint_failed": "The head of the chain could not be published; it is tried again.",
     "consumer_reset": "The durable consumer was set back to the ledger's position.",
     "event_published": "The stream has acked events.",
     "heartbeat_failed": "The health of the nodes could not be published; it is tried again.",

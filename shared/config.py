@@ -215,6 +215,9 @@ class RelayConfig(_Section):
     node_stale: Duration = Field(default=30.0, ge=0.1, description="A node that said nothing for so long is not heard any more.")
     tick_interval: Duration = Field(default=1.0, ge=0.05, le=60, description="How often the relay says that nothing came.")
     heartbeat_interval: Duration = Field(default=10.0, ge=0.1, le=3600, description="How often the health of each node is published.")
+    checkpoint_interval: Duration = Field(
+        default=3600.0, ge=0.1, le=86400, description="How often the head of the chain of events is signed and kept for good."
+    )
     history_retention: Duration = Field(default=30 * 86400.0, ge=3600, description="How long decided events stay in the ledger.")
     quarantine_max_bytes: Size = Field(
         default=256 << 20, ge=1 << 20, description="Bound of the messages that are kept aside in the ledger; the oldest give way."

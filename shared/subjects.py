@@ -10,6 +10,7 @@
     wazuh.security.agent_events         batches                            stream WAZUH_EVENTS
     wazuh.security.manager_events       what befalls a manager             stream WAZUH_EVENTS
     wazuh.manager.{node}.heartbeat      health of a node                   stream WAZUH_HEARTBEATS
+    wazuh.security.checkpoints          heads of the chain of events       stream WAZUH_CHECKPOINTS
 
 Node names may hold anything; a subject's token may not hold `.`, `*`, `>` or white space. They are percent-encoded
 (RFC 3986 2.1), reversibly; a leading `_` too, so that no node can be called like the relay's own `_tick`.
@@ -66,6 +67,11 @@ def heartbeats_stream(prefix: str) -> str:
     return f"{stream_base(prefix)}_HEARTBEATS"
 
 
+def checkpoints_stream(prefix: str) -> str:
+    """The stream of the chain's heads."""
+    return f"{stream_base(prefix)}_CHECKPOINTS"
+
+
 def raw(prefix: str, node: str) -> str:
     """Where a node's raw snapshots go."""
     return f"{prefix}.raw.{escape(node)}"
@@ -99,6 +105,11 @@ def agent_events(prefix: str) -> str:
 def manager_events(prefix: str) -> str:
     """Where events of managers go."""
     return f"{prefix}.security.manager_events"
+
+
+def checkpoints(prefix: str) -> str:
+    """Where heads of the chain of events go, to be kept."""
+    return f"{prefix}.security.checkpoints"
 
 
 def heartbeat(prefix: str, node: str) -> str:

@@ -56,7 +56,7 @@ def told(*changes: tuple[int, str, str, float]) -> list[Message]:
         several = [
             events.Message(f"wazuh.agent.{agent:03d}.{token}", f"evt_{place}:{token}", packed, headers) for token in ("status", kind)
         ]
-        several.append(events.Message("wazuh.security.agent_events", f"b{place}", events.canonical(batch), {events.H_KIND: seal.BATCH}))
+        several.append(events.Message("wazuh.security.agent_events", f"b{place}", events.canonical(batch), {events.H_KIND: events.BATCH}))
         for message in several:
             subject, data, sealed = seal.seal(message, len(found) + 1, place, SIGNER)
             found.append(Message(len(found) + 1, at, subject, sealed, data))
@@ -71,7 +71,7 @@ def moved(after: list[Message]) -> list[Message]:
     fields = body(1, "Active", "Active", BASE + 60, "evt_moved")
     batch = {"batch_id": "moved", "manager_node": "node01", "timestamp": events.utc(T0), "events": [fields], "summary": {}}
     own = events.Message("wazuh.agent.001.moved", "evt_moved:moved", events.canonical(fields), {events.H_KIND: "moved"})
-    both = own, events.Message("wazuh.security.agent_events", "moved", events.canonical(batch), {events.H_KIND: seal.BATCH})
+    both = own, events.Message("wazuh.security.agent_events", "moved", events.canonical(batch), {events.H_KIND: events.BATCH})
     sealed = [seal.seal(message, len(after) + place, 9, SIGNER) for place, message in enumerate(both, start=1)]
     return [*after, *(Message(len(after) + place, BASE + 60, s, headers, data) for place, (s, data, headers) in enumerate(sealed, start=1))]
 

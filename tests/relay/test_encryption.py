@@ -98,7 +98,7 @@ def test_neither_a_secret_s_repr_nor_its_id_nor_an_error_shows_it() -> None:
 
 @pytest.mark.parametrize("message", [STATUS, KIND, BATCH])
 def test_a_message_is_signed_then_encrypted_then_signed_as_it_is_sent(message: events.Message) -> None:
-    subject, body, headers = seal.seal(message, 1, 2, SIGNER, CRYPT)
+    subject, body, headers = seal.seal(message, 1, 2, SIGNER, crypt=CRYPT)
     assert EVENT.agent_name.encode() not in body
     assert headers["Wazuh-Encryption"] == f"aes-256-gcm;{OLD.kid}"
     assert headers["ce-datacontenttype"] == "application/octet-stream"
@@ -111,7 +111,7 @@ def test_a_message_is_signed_then_encrypted_then_signed_as_it_is_sent(message: e
 
 def test_without_a_key_to_encrypt_under_it_is_sent_in_the_clear() -> None:
     plain = EncryptionHandler(None, [OLD], secrets.token_bytes)
-    assert seal.seal(STATUS, 1, 2, SIGNER, plain) == seal.seal(STATUS, 1, 2, SIGNER)
+    assert seal.seal(STATUS, 1, 2, SIGNER, crypt=plain) == seal.seal(STATUS, 1, 2, SIGNER)
     assert "Wazuh-Encryption" not in seal.seal_apart(STATUS, SIGNER)[2]
 
 
@@ -124,7 +124,7 @@ def test_without_a_key_to_encrypt_under_it_is_sent_in_the_clear() -> None:
     ],
 )
 def test_who_cannot_open_it_is_told_why(keys: EncryptionHandler | None, why: str) -> None:
-    verdict = seal.verify(*seal.seal(STATUS, 1, 2, SIGNER, CRYPT), SIGNER, keys)
+    verdict = seal.verify(*seal.seal(STATUS, 1, 2, SIGNER, crypt=CRYPT), SIGNER, keys)
     assert (verdict.ok, why in verdict.why) == (why == "", True)
 
 
@@ -145,7 +145,7 @@ CHANGES: list[Callable[[dict[str, str]], dict[str, str]]] = [
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_word_about_the_encryption_can_be_changed(change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     """Neither in the header's signature, nor by somebody who may sign headers and has no key to encrypt with."""
-    subject, body, headers = seal.seal(STATUS, 1, 2, SIGNER, CRYPT)
+    subject, body, headers = seal.seal(STATUS, 1, 2, SIGNER, crypt=CRYPT)
     reader = EncryptionHandler(None, [OLD, NEW], secrets.token_bytes)
     changed = change(headers)
     assert "header's signature" in seal.verify(subject, body, changed, SIGNER, reader).why

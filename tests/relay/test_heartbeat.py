@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relay import clocks, heartbeat, seal
 from relay.books import LEDGER, Books
+from relay.chain import Head
 from relay.fleet import Fleet
 from relay.heartbeat import Heartbeats
 from relay.mind import Mind
@@ -51,7 +52,13 @@ def test_a_heartbeat_counts_the_agents_that_report_to_its_node() -> None:
         "last_snapshot": "2023-11-14T22:13:20Z",
         "boot": 1,
         "seq": 1,
+        "head": None,
     }
+
+
+def test_a_heartbeat_tells_how_far_the_chain_has_come() -> None:
+    (body,) = heartbeat.bodies(lab().fleet, 0, Head("0123456789abcdef", 7, "d" * 64))
+    assert body["head"] == {"chain": "0123456789abcdef", "sequence": 7, "digest": "d" * 64}
 
 
 def test_a_silent_node_is_stale() -> None:
@@ -95,6 +102,9 @@ async def test_a_failure_is_counted_and_the_next_beat_is_tried(tmp_path: Path) -
 
     class Mindless:
         fleet: Fleet = lab().fleet
+
+        def head(self) -> None:
+            return None
 
     class Away(jetstream.Connection):
         async def publish(self, *given: object, **more: object) -> jetstream.PubAck:

@@ -11,6 +11,7 @@ RELAY_MAY_PUBLISH = [
     "wazuh.security.agent_events",
     "wazuh.security.manager_events",
     "wazuh.manager.*.heartbeat",
+    "wazuh.security.checkpoints",
     "wazuh.raw._tick",
     "wazuh.raw._control",
     "$JS.API.STREAM.INFO.WAZUH_RAW",

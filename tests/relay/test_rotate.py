@@ -27,7 +27,7 @@ def step(files: KeyFiles, use: Own = "signing", algorithm: str | None = None) ->
 def sealed(files: KeyFiles, number: int) -> seal.Sealed:
     """A message as the relay sends it with the keys as they are in the files now."""
     held = trust.trust(files.settings)
-    return seal.seal(STATUS, number, 1, held.signer, held.crypt)
+    return seal.seal(STATUS, number, 1, held.signer, crypt=held.crypt)
 
 
 def exported(files: KeyFiles) -> Reading:

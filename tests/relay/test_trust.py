@@ -46,7 +46,7 @@ def test_encryption_that_is_off_needs_no_key_and_opens_what_was_encrypted_before
     files = KeyFiles(tmp_path, encrypts=True)
     node(files, "node01")
     on = trust.trust(files.settings)
-    sent = seal.seal(STATUS, 1, 2, on.signer, on.crypt)
+    sent = seal.seal(STATUS, 1, 2, on.signer, crypt=on.crypt)
     off = config.load(None, {**files.environ, "WAZUH_JETSTREAM__SECURITY__ENCRYPT_MESSAGES": "false"})
     assert trust.trust(off).crypt.kid is None
     assert seal.verify(*sent, trust.trust(off).signer, trust.trust(off).crypt).ok
@@ -100,7 +100,7 @@ def written(path: Path, document: object, mode: int = 0o600) -> Path:
 def test_a_consumer_verifies_with_public_keys_and_decrypts_only_with_secrets(tmp_path: Path) -> None:
     files, keys = held(tmp_path)
     relay = trust.trust(files.settings)
-    sent, plain = seal.seal(STATUS, 1, 2, relay.signer, relay.crypt), seal.seal(STATUS, 1, 2, relay.signer)
+    sent, plain = seal.seal(STATUS, 1, 2, relay.signer, crypt=relay.crypt), seal.seal(STATUS, 1, 2, relay.signer)
     public = consumerkeys.reading(written(tmp_path / "a.json", consumerkeys.document(keys, with_secrets=False), 0o644))
     assert seal.verify(*plain, public.verifier, public.crypt).ok
     assert "which is not here" in seal.verify(*sent, public.verifier, public.crypt).why
