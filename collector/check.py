@@ -37,7 +37,7 @@ def show(config: Config, clock: Clock, *, as_json: bool, out: TextIO) -> int:
 
 def examine(config: Config, clock: Clock, nats: NatsProbe) -> list[Finding]:
     """Every finding. The configuration itself was read before: a broken one never comes so far."""
-    own = [Finding("configuration", "ok", "read"), *_wazuh(config, clock), _spool(config), _signing_key(config)]
+    own = [Finding("configuration", "ok", "read"), *_wazuh(config, clock), _spool(config), _signing_key(config), _transport(config)]
     return own + asyncio.run(_bounded(nats, config))
 
 
@@ -170,6 +170,12 @@ def _signing_key(config: Config) -> Finding:
 
 
 # NATS ---------------------------------------------------------------------------------------------------------------
+
+
+def _transport(config: Config) -> Finding:
+    from shared import login  # with it comes nats-py
+
+    return login.transport(config.nats)
 
 
 async def ask_nats(config: Config) -> list[Finding]:

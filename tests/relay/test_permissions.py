@@ -39,6 +39,7 @@ async def test_the_rights_of_the_list_are_enough(tmp_path: Path) -> None:
     try:
         rig = Rig(tmp_path, server, "node01")
         await rig.provision()
+        (tmp_path / "relay.login").touch(mode=0o600)
         (tmp_path / "relay.login").write_text("relay:right\n")
         rig.environ["WAZUH_JETSTREAM__NATS__CREDENTIALS_FILE"] = str(tmp_path / "relay.login")
         async with rig.client() as client:
