@@ -69,7 +69,7 @@ async def begin(
         raise Stop(publish.stale_writer(subjects.events_stream(prefix), last))
     if through <= position:
         return None
-    head = _head(last, sent)
+    head = _head(last, sent, crypt)
     if position == 0 or sequence == sent:
         await books.insist(book.start_sequence_at, sent, head)
         return await read(connection, prefix, last, through, raw, crypt)
@@ -82,12 +82,13 @@ async def begin(
     return None
 
 
-def _head(last: jsapi.StoredMessage, sequence: int) -> chain.Head | None:
+def _head(last: jsapi.StoredMessage, sequence: int, crypt: EncryptionHandler | None) -> chain.Head | None:
     """The chain as EVENTS ends with it, which goes on from there; None where the relay that wrote it had none."""
     if chain.link_of(last.headers) is None:
         return None
+    body = reading.opened_body(last.subject, last.data, last.headers, crypt)
     try:
-        return chain.head_of(last.subject, json.loads(last.data), last.headers, sequence)
+        return chain.head_of(last.subject, json.loads(body), last.headers, sequence)
     except (ValueError, AttributeError, RecursionError) as error:
         raise Stop(
             f"the last message of EVENTS ({last.seq}, on {last.subject}) is in the chain and its body cannot be read;"
@@ -192,7 +193,7 @@ async def _at(connection: jetstream.Connection, stream: str, last: jsapi.StoredM
     while True:
         start = max(1, last.seq - step)
         wanted = {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
-        found = [m async for m in reading.through(connection, stream, last.seq, wanted)]
+        found = [m async for m in reading.as_sent(connection, stream, last.seq, wanted)]
         ours = [m for m in found if seal.raw_position(m.headers) == position]
         if len(ours) < len(found) or start == 1:
             return ours[0].stream_seq, frozenset(seal.message_id(m.headers) for m in ours)

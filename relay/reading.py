@@ -43,6 +43,14 @@ async def through(
     connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any], crypt: encryption.EncryptionHandler | None = None
 ) -> AsyncIterator[jsapi.Delivered]:
     """The messages up to stream sequence `last`, as `config` selects them, opened. Raises as `opened_body`."""
+    async for message in as_sent(connection, stream, last, config):
+        yield replace(message, data=opened_body(message.subject, message.data, message.headers, crypt))
+
+
+async def as_sent(
+    connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any]
+) -> AsyncIterator[jsapi.Delivered]:
+    """The messages up to stream sequence `last`, as `config` selects them. Raises a kind of Transient."""
     async with opened(connection, stream, config) as (puller, pending):
         while pending:
             delivered = await puller.next(BATCH, WAIT_S)
@@ -51,7 +59,7 @@ async def through(
             for message in delivered:
                 if message.stream_seq > last:
                     return
-                yield replace(message, data=opened_body(message.subject, message.data, message.headers, crypt))
+                yield message
             pending = delivered[-1].num_pending
 
 
