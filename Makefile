@@ -40,7 +40,7 @@ lint: $(VENV)/.ready ## Check style, types and the borders between modules
 .PHONY: lock
 lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra relay --extra postgresql --group dev pyproject.toml -o requirements.lock --upgrade
+	  --extra relay --extra postgresql --extra otlp --group dev pyproject.toml -o requirements.lock --upgrade
 
 .PHONY: clean
 clean: ## Remove .venv and every cache

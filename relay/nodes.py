@@ -7,11 +7,11 @@ from shared import cli, config
 from shared.clock import Clock
 from shared.errors import Quarantine
 
-from . import control, events, ledger, requests
+from . import control, events, gauges, ledger, requests
 from .fleet import Node
 from .requests import NotDone
 
-HEADERS: Final = ("NODE", "NODE_NAME", "TYPE", "HEARD", "SOURCE", "LAST HEARD", "AGENTS", "BOOT/SEQ", "CLOCK", "PERIOD")
+HEADERS: Final = ("NODE", "NODE_NAME", "TYPE", "HEARD", "SOURCE", "LAST HEARD", "AGENTS", "BOOT/SEQ", "CLOCK", "PERIOD", "TABLE")
 
 
 def show_list(settings: config.Config, out: TextIO, *, as_json: bool) -> int:
@@ -65,6 +65,8 @@ def _facts(node: Node, agents: int) -> dict[str, Any]:
         "seq": node.seq,
         "clock_offset_seconds": node.offset / 1000,
         "keepalive_period_seconds": node.period / 1000,
+        "table_proved": node.proved,
+        "table_age_seconds": gauges.table_age(node, node.heard_at),
     }
 
 
@@ -81,4 +83,5 @@ def _row(facts: dict[str, Any]) -> tuple[object, ...]:
         f"{facts['boot']}/{facts['seq']}",
         f"{facts['clock_offset_seconds']:+.3f} s",
         f"{facts['keepalive_period_seconds']:g} s",
+        "proved" if facts["table_proved"] else f"not proved, {facts['table_age_seconds']:.0f} s back",
     )
