@@ -85,21 +85,52 @@ MetricName = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a metric says. `buckets` (upper bounds) are a histogram's alone."""
+    """What a metric says. `buckets` (upper bounds) are a histogram's alone. `known`: values of its labels that are shown as 0 from the
+    start, so that the first count is seen as one."""
 
     kind: Literal["counter", "gauge", "histogram"]
     unit: str
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
+
+
+def _each(*values: str) -> tuple[tuple[str, ...], ...]:
+    """Values of an only label."""
+    return tuple((value,) for value in values)
 
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _LATENCY: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 15.0, 60.0, 300.0)
 
 
-def _counter(unit: str, text: str, *labels: str) -> Metric:
-    return Metric("counter", unit, text, labels)
+_REASONS: Final = _each(
+    "bad_signature", "incomplete", "malformed", "newer_schema", "oversized", "stale", "too_large", "undecidable", "unknown_node",
+    "unsigned", "wrong_cluster", "wrong_node",
+)  # fmt: skip
+_EVENTS: Final = (
+    ("connected", "first_contact"),
+    ("connected", "returned"),
+    ("disconnected", "manager_reset"),
+    ("disconnected", "silent"),
+    ("disconnected", "stopped"),
+    ("disconnected", "unexplained"),
+    ("moved", "moved"),
+    ("overdue", "keepalive_overdue"),
+    ("overdue_cleared", "kept_alive"),
+    ("pending", "startup"),
+    ("registered", "registered"),
+    ("registered", "reregistered"),
+    ("removed", "removed"),
+    ("removed_but_connected", "removed_but_connected"),
+    ("version_refused", "version_refused"),
+)
+_OF_MANAGERS: Final = _each("clock_off", "duplicate_collector", "manager_back", "manager_restarted", "manager_unreachable")
+
+
+def _counter(unit: str, text: str, *labels: str, known: tuple[tuple[str, ...], ...] = ()) -> Metric:
+    return Metric("counter", unit, text, labels, known=known)
 
 
 def _gauge(unit: str, text: str, *labels: str) -> Metric:
@@ -135,10 +166,14 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "wazuh_jetstream_collector_probes_total": _counter("probes", "Short looks that ask whether anything moved."),
     "wazuh_jetstream_collector_publish_retries_total": _counter("attempts", "Attempts to publish that failed and were repeated."),
     "wazuh_jetstream_collector_read_seconds": _histogram("How long the source was busy for one read.", _FAST),
-    "wazuh_jetstream_collector_reads_total": _counter("reads", "Reads that brought rows: full, partial.", "kind"),
+    "wazuh_jetstream_collector_reads_total": _counter(
+        "reads", "Reads that brought rows: full, partial.", "kind", known=_each("full", "partial")
+    ),
     "wazuh_jetstream_collector_rows_refused_total": _counter("rows", "Rows of Wazuh's table that broke a rule and were left out."),
     "wazuh_jetstream_collector_snapshots_published_total": _counter("snapshots", "Snapshots that NATS has acked."),
-    "wazuh_jetstream_collector_snapshots_total": _counter("snapshots", "Snapshots made: full, delta, beat.", "kind"),
+    "wazuh_jetstream_collector_snapshots_total": _counter(
+        "snapshots", "Snapshots made: full, delta, beat.", "kind", known=_each("beat", "delta", "full")
+    ),
     "wazuh_jetstream_collector_source_budget_ratio": _gauge("ratio", "Share of the source's time that looking may take, as configured."),
     "wazuh_jetstream_collector_source_busy_seconds_total": _counter(
         "seconds", "Time that the source was busy for us; its rate is our share of it."
@@ -154,15 +189,22 @@ METRICS: Final[dict[MetricName, Metric]] = {
     "wazuh_jetstream_relay_consumer_resets_total": _counter("resets", "Times the durable consumer was set back."),
     "wazuh_jetstream_relay_decide_seconds": _histogram("How long one decision took.", _FAST),
     "wazuh_jetstream_relay_end_to_end_seconds": _histogram("From a collector's look to its event's ack, by the stream's clock.", _LATENCY),
-    "wazuh_jetstream_relay_events_total": _counter("events", "Events decided.", "kind", "reason"),
+    "wazuh_jetstream_relay_events_total": _counter("events", "Events decided.", "kind", "reason", known=_EVENTS),
     "wazuh_jetstream_relay_future_snapshots_total": _counter("snapshots", "Snapshots of a clock far ahead of the stream's."),
-    "wazuh_jetstream_relay_heartbeats_total": _counter("messages", "Heartbeats, by what became of them.", "outcome"),
+    "wazuh_jetstream_relay_heartbeats_total": _counter(
+        "messages", "Heartbeats, by what became of them.", "outcome", known=_each("acked", "failed")
+    ),
     "wazuh_jetstream_relay_holds": _gauge("agents", "Agents whose change waits for its grace to pass."),
     "wazuh_jetstream_relay_latency_seconds": _histogram("From a snapshot's arrival in the stream to its event's ack.", _LATENCY),
     "wazuh_jetstream_relay_leading": _gauge("bool", "1 while this relay decides, 0 while it stands by."),
     "wazuh_jetstream_relay_lease_epoch": _gauge("epoch", "Counts up with each relay that takes the lead; 0 while this one stands by."),
-    "wazuh_jetstream_relay_manager_events_total": _counter("events", "Events of managers decided.", "kind"),
-    "wazuh_jetstream_relay_messages_total": _counter("messages", "Raw messages taken in, by what became of them.", "outcome"),
+    "wazuh_jetstream_relay_manager_events_total": _counter("events", "Events of managers decided.", "kind", known=_OF_MANAGERS),
+    "wazuh_jetstream_relay_messages_total": _counter(
+        "messages",
+        "Raw messages taken in, by what became of them.",
+        "outcome",
+        known=_each("decided", "duplicate_collector", "quarantined", "repeat", "request", "tick"),
+    ),
     "wazuh_jetstream_relay_node_clock_offset_seconds": _gauge("seconds", "Stream time minus the node's clock.", "node"),
     "wazuh_jetstream_relay_node_fresh": _gauge("bool", "1 while a node's snapshots are fresh.", "node"),
     "wazuh_jetstream_relay_node_last_snapshot_timestamp_seconds": _gauge(
@@ -180,13 +222,15 @@ METRICS: Final[dict[MetricName, Metric]] = {
         "seconds", "How long the oldest message of the outbox has waited, as this process saw it."
     ),
     "wazuh_jetstream_relay_outbox_sequence": _gauge("sequence", "Last outbox sequence that the stream has acked."),
-    "wazuh_jetstream_relay_publish_batches_total": _counter("batches", "Atomic batches, by what became of them.", "outcome"),
+    "wazuh_jetstream_relay_publish_batches_total": _counter(
+        "batches", "Atomic batches, by what became of them.", "outcome", known=_each("acked", "duplicate", "failed", "too_large")
+    ),
     "wazuh_jetstream_relay_publish_retries_total": _counter("attempts", "Batches that failed and were repeated."),
     "wazuh_jetstream_relay_published_messages_total": _counter("messages", "Messages that the stream of events has acked."),
     "wazuh_jetstream_relay_quarantine_bytes": _gauge("bytes", "Size of the messages in the quarantine."),
     "wazuh_jetstream_relay_quarantine_depth": _gauge("messages", "Messages in the quarantine."),
     "wazuh_jetstream_relay_quarantine_overflow_total": _counter("messages", "Quarantined messages that gave way to newer ones."),
-    "wazuh_jetstream_relay_quarantined_total": _counter("messages", "Messages refused, by reason.", "reason"),
+    "wazuh_jetstream_relay_quarantined_total": _counter("messages", "Messages refused, by reason.", "reason", known=_REASONS),
     "wazuh_jetstream_relay_raw_age_seconds": _gauge("seconds", "Age of the raw message decided last, when it was decided."),
     "wazuh_jetstream_relay_raw_lag": _gauge("messages", "Raw messages that wait in the stream."),
     "wazuh_jetstream_relay_raw_lost_total": _counter("messages", "Raw messages that the stream dropped before they were read."),

@@ -157,29 +157,27 @@ class _Lines(logging.Handler):
         )
 
 
-class _Rarely(logging.Filter):
-    """Lets a line of OpenTelemetry's through once in COMPLAIN_S, as one of ours."""
+class _Rarely(logging.Handler):
+    """Tells a complaint of OpenTelemetry's once in COMPLAIN_S, as a line of ours."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__()
+        super().__init__(logging.WARNING)
         self._clock, self._quiet_until = clock, 0.0
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def emit(self, record: logging.LogRecord) -> None:
         now = self._clock.monotonic()
-        if record.levelno >= logging.WARNING and now >= self._quiet_until:
+        if now >= self._quiet_until:
             self._quiet_until = now + COMPLAIN_S
             text = f"OpenTelemetry cannot export; nothing else is affected, see whether its receiver is up: {record.getMessage()}"
             logs.log(_logger, "warning", "otlp_failed", text)
-        return False
 
 
 def _complain_rarely(clock: Clock) -> None:
+    rarely = _Rarely(clock)
     for name in ("opentelemetry", "urllib3"):
         library = logging.getLogger(name)
         library.propagate = False
-        handler = logging.NullHandler()
-        handler.addFilter(_Rarely(clock))
-        library.handlers = [handler]
+        library.handlers = [rarely]
 
 
 def _asked_for(environ: Mapping[str, str], signal: str) -> bool:

@@ -90,5 +90,7 @@ class Telemetry:
 def _make(name: MetricName, metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
     if metric.kind == "histogram":
         return Histogram(name, metric.help, metric.labels, buckets=metric.buckets, registry=registry)
-    kind = Counter if metric.kind == "counter" else Gauge
-    return kind(name, metric.help, metric.labels, registry=registry)
+    made = (Counter if metric.kind == "counter" else Gauge)(name, metric.help, metric.labels, registry=registry)
+    for values in metric.known:
+        made.labels(*values)
+    return made
