@@ -37,6 +37,10 @@ lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(VENV)/.ready ## Renew what is made from the code: docs/metrics.md and the README's configuration table
+	@$(BIN)/python tests/make_docs.py
+
 .PHONY: lock
 lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

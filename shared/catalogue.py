@@ -106,7 +106,7 @@ _LATENCY: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 15.0, 6
 
 
 _REASONS: Final = _each(
-    "bad_signature", "incomplete", "malformed", "newer_schema", "oversized", "stale", "too_large", "undecidable", "unknown_node",
+    "bad_signature", "incomplete", "malformed", "newer_schema", "only_master", "oversized", "stale", "still_heard", "too_large", "undecidable", "unknown_node",
     "unsigned", "wrong_cluster", "wrong_node",
 )  # fmt: skip
 _EVENTS: Final = (
@@ -143,12 +143,12 @@ def _histogram(text: str, buckets: tuple[float, ...]) -> Metric:
 
 METRICS: Final[dict[MetricName, Metric]] = {
     # both
-    "process_cpu_seconds_total": _counter("seconds", "CPU time of the process, user and system."),
-    "process_max_fds": _gauge("files", "Files that the process may have open."),
-    "process_open_fds": _gauge("files", "Files that the process has open."),
-    "process_resident_memory_bytes": _gauge("bytes", "Resident memory of the process."),
-    "process_start_time_seconds": _gauge("seconds", "When the process began, Unix time."),
-    "process_virtual_memory_bytes": _gauge("bytes", "Virtual memory of the process."),
+    "process_cpu_seconds_total": _counter("seconds", "Total user and system CPU time spent in seconds."),
+    "process_max_fds": _gauge("files", "Maximum number of open file descriptors."),
+    "process_open_fds": _gauge("files", "Number of open file descriptors."),
+    "process_resident_memory_bytes": _gauge("bytes", "Resident memory size in bytes."),
+    "process_start_time_seconds": _gauge("seconds", "Start time of the process since unix epoch in seconds."),
+    "process_virtual_memory_bytes": _gauge("bytes", "Virtual memory size in bytes."),
     "wazuh_jetstream_breaker_state": _gauge("state", "0: a dependency answers; 2: it is left alone; 1: it is tried again.", "dependency"),
     "wazuh_jetstream_build_info": _gauge("info", "Always 1; the label tells the version.", "version"),
     "wazuh_jetstream_nats_connected": _gauge("bool", "1 while the connection to NATS stands."),

@@ -2,21 +2,15 @@
 
 import asyncio
 import json
-import signal
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
 
 from shared import catalogue, trace
-from shared.clock import SystemClock
-from tests.collector.process import CollectorProcess
-from tests.manager.driver import ManagerProcess
-from tests.nats_server import NatsServer
 from tests.otlp_receiver import Receiver, attributes
-from tests.relay.rig import Rig, Stored, ended, spawn
-from tests.world.writes import Columns, Insert, Keys, Update, Write
+from tests.relay.rig import spawn
+from tests.small_cluster import Cluster, keys, row
 
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_BLRP_SCHEDULE_DELAY": "100", "OTEL_METRIC_EXPORT_INTERVAL": "300"}
 WAY = [
@@ -25,69 +19,11 @@ WAY = [
 ]  # fmt: skip
 
 
-NOW = SystemClock().now_ms() // 1000
-
-
-def row(number: int) -> Write:
-    name: Columns = {"id": number, "name": f"agent-{number}", "ip": "10.0.0.1", "node_name": "node01"}
-    return Insert("node01", 0, name | {"connection_status": "active", "last_keepalive": NOW, "date_add": NOW - 10})
-
-
-def keys(*numbers: int) -> Write:
-    return Keys("node01", 0, "".join(f"{number:03d} agent-{number} any {number:064x}\n" for number in numbers))
-
-
-def goodbye(number: int) -> Write:
-    return Update("node01", 0, (number,), {"connection_status": "disconnected", "disconnection_time": NOW + 1, "status_code": 3})
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     made = Receiver()
     yield made
     made.close()
-
-
-class Cluster:
-    """A manager, its collector and the relay, all real processes."""
-
-    def __init__(self, directory: Path, server: NatsServer) -> None:
-        self.rig = Rig(directory, server, "node01")
-        self.manager = ManagerProcess(directory / "m")
-        keys = {"security__signing_key_path": str(directory / "keyring" / "node01" / "current.key")}
-        self.collector = CollectorProcess(directory, self.manager.home, server.url, **keys)
-        self.relay: asyncio.subprocess.Process | None = None
-
-    async def start(self, **environ: str) -> None:
-        await self.rig.provision()
-        await self.manager.start([row(1), row(2), keys(1, 2)])
-        self.relay = await spawn(self.rig, environ)
-        await self.collector.start(("-m", "collector", "run"), "started", **environ)
-
-    async def stop(self) -> str:
-        """The relay's log."""
-        assert self.relay is not None
-        assert await self.collector.terminate() == 0
-        code, log = await ended(self.relay, signal.SIGTERM)
-        assert code == 0, log
-        return log
-
-    async def told(self, client: Any, number: int) -> list[Stored]:
-        """EVENTS, once this agent's goodbye stands there."""
-        await self.rig.until(client, 0)  # the baseline
-        await self.manager.apply([goodbye(number)])
-        return await self.rig.until(client, 1)
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Cluster]:
-    made = Cluster(tmp_path, nats_server)
-    yield made
-    await made.collector.kill()
-    if made.relay is not None and made.relay.returncode is None:
-        made.relay.kill()
-        await made.relay.wait()
-    await made.manager.stop()
 
 
 async def test_one_trace_holds_all_from_the_read_to_the_published_event(cluster: Cluster, receiver: Receiver) -> None:
