@@ -49,9 +49,9 @@ def census(fleet: Fleet) -> Counter[tuple[str, Status]]:
     return Counter((agent.manager_node, agent.status) for agent in fleet.agents.values())
 
 
-def table_age(node: Node, now: int) -> float:
-    """Seconds back to which a node has told all; both in Unix ms by the stream's clock. One that never did is as old as its word."""
-    return max(0, now - node.as_of) / 1000 if node.as_of else 0.0
+def age(now: int, moment: int) -> float:
+    """Seconds from a moment to now, both in Unix ms by the stream's clock."""
+    return max(0, now - moment) / 1000
 
 
 class Gauges:
@@ -67,10 +67,11 @@ class Gauges:
         """Show a fleet as it is; `now` in Unix ms."""
         self._show_agents(census(fleet), fleet)
         self._metrics.gauge("wazuh_jetstream_relay_holds", len(fleet.holding))
+        began = now if fleet.began_at is None else fleet.began_at  # who never told all has not since the fleet's first snapshot
         for node in fleet.nodes.values():
-            self._show_node(node, now)
-        through = fleet.through()
-        self._metrics.gauge("wazuh_jetstream_relay_silence_lag_seconds", max(0, now - through) / 1000 if through else 0.0)
+            self._show_node(node, age(now, node.as_of or began))
+        heard = any(node.fresh for node in fleet.nodes.values())
+        self._metrics.gauge("wazuh_jetstream_relay_silence_lag_seconds", age(now, fleet.through() or began) if heard else 0.0)
         self._tell_tables(fleet, now)
 
     def _show_agents(self, counted: Counter[tuple[str, Status]], fleet: Fleet) -> None:
@@ -81,13 +82,13 @@ class Gauges:
             self._metrics.forget("wazuh_jetstream_relay_agents", node=node, status=status)
         self._shown = shown
 
-    def _show_node(self, node: Node, now: int) -> None:
+    def _show_node(self, node: Node, table_age: float) -> None:
         values: dict[MetricName, float] = {
             "wazuh_jetstream_relay_node_clock_offset_seconds": node.offset / 1000,
             "wazuh_jetstream_relay_node_fresh": node.fresh,
             "wazuh_jetstream_relay_node_last_snapshot_timestamp_seconds": node.heard_at / 1000,
             "wazuh_jetstream_relay_node_source_up": node.source_state == "ok",
-            "wazuh_jetstream_relay_node_table_age_seconds": table_age(node, now),
+            "wazuh_jetstream_relay_node_table_age_seconds": table_age,
             "wazuh_jetstream_relay_node_table_proved": node.proved,
         }
         for name, value in values.items():

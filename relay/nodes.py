@@ -66,7 +66,7 @@ def _facts(node: Node, agents: int) -> dict[str, Any]:
         "clock_offset_seconds": node.offset / 1000,
         "keepalive_period_seconds": node.period / 1000,
         "table_proved": node.proved,
-        "table_age_seconds": gauges.table_age(node, node.heard_at),
+        "table_age_seconds": gauges.age(node.heard_at, node.as_of) if node.as_of else None,
     }
 
 
@@ -83,5 +83,12 @@ def _row(facts: dict[str, Any]) -> tuple[object, ...]:
         f"{facts['boot']}/{facts['seq']}",
         f"{facts['clock_offset_seconds']:+.3f} s",
         f"{facts['keepalive_period_seconds']:g} s",
-        "proved" if facts["table_proved"] else f"not proved, {facts['table_age_seconds']:.0f} s back",
+        _table(facts["table_age_seconds"], proved=facts["table_proved"]),
     )
+
+
+def _table(age: float | None, *, proved: bool) -> str:
+    """Whether the relay's copy is the collector's; where it is not, what says "nothing came" waits for this node."""
+    if proved:
+        return "proved"
+    return "never proved" if age is None else f"not proved for {age:.0f} s"

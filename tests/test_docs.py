@@ -13,7 +13,7 @@ import nats
 import pytest
 
 from relay import events, heartbeat, seal
-from shared import sealing
+from shared import sealing, trace
 from tests import make_docs
 from tests.nats_server import NatsServer
 from tests.relay.lab import T0, Lab, row
@@ -63,7 +63,7 @@ def test_the_table_of_reasons_is_the_codes() -> None:
 
 
 def test_the_table_of_headers_is_the_codes() -> None:
-    named = {value for name, value in vars(events).items() if name.startswith("H_")} | {sealing.SIGNATURE_HEADER}
+    named = {value for name, value in vars(events).items() if name.startswith("H_")} | {sealing.SIGNATURE_HEADER, trace.HEADER}
     assert {header for (header,), *_ in rows("headers")} == named
 
 
