@@ -52,12 +52,17 @@ def access(monitoring: "MonitoringConfig") -> Access:
     """What the configuration says. Raises ConfigError where it would let strangers in, or names a file that cannot be used."""
     if monitoring.token_file is not None:
         read_token(monitoring.token_file)
-    elif monitoring.enable_metrics and not _LOOPBACK.fullmatch(monitoring.listen):
+    elif monitoring.enable_metrics and not is_loopback(monitoring.listen):
         raise ConfigError(
             f"monitoring.listen is {monitoring.listen}, beyond this machine, and monitoring.token_file is not set: name a file with a token"
             " (umask 077; openssl rand -hex 32 > metrics.token), or listen on 127.0.0.1"
         )
     return Access(monitoring.listen, monitoring.token_file, _tls(monitoring.tls_cert, monitoring.tls_key))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address."""
+    return _LOOPBACK.fullmatch(address) is not None
 
 
 def read_token(path: Path) -> bytes:

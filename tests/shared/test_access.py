@@ -1,6 +1,7 @@
 """Beyond this machine nobody reads a page without the token, and nobody listens without one."""
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import access, config, health
+from shared import access, config, health, pages
 from shared.errors import ConfigError
 from shared.health import HealthServer, Pulse, Readiness
 from tests.clock import ManualClock
@@ -183,3 +184,19 @@ def test_what_is_only_advised_makes_nothing_unready() -> None:
     readiness.advise("tables", ok=False, detail="not proved: node02")
     assert readiness.ready
     assert b'"tables":{"ok":false,"detail":"not proved: node02","advisory":true}' in readiness.json()
+
+
+def examined(environ: dict[str, str] | None = None, **keys: object) -> list[tuple[str, str]]:
+    given = {f"WAZUH_JETSTREAM__MONITORING__{name.upper()}": str(value) for name, value in keys.items()}
+    return [(one.name, one.state) for one in pages.examine(config.load(None, given).monitoring, environ or {})]
+
+
+def test_the_doctor_tells_who_may_read_the_pages_and_what_is_exported(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert examined() == []
+    assert examined(enable_metrics="false") == []
+    assert examined(token_file=token) == [("pages", "ok")]
+    assert examined(listen="0.0.0.0") == [("pages", "fail")]
+    assert examined(listen="::", token_file=token) == [("pages", "warn")]  # in the clear
+    assert examined(otlp_endpoint="http://127.0.0.1:4318") == [("otlp", "ok")]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert examined({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}) == [("otlp", "fail")]
