@@ -37,10 +37,14 @@ lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(VENV)/.ready ## Renew what is made from the code: docs/metrics.md and the README's configuration table
+	@$(BIN)/python tests/make_docs.py
+
 .PHONY: lock
 lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra relay --extra ed25519 --extra postgresql --group dev pyproject.toml -o requirements.lock --upgrade
+	  --extra relay --extra ed25519 --extra postgresql --extra nkeys --extra otlp --group dev pyproject.toml -o requirements.lock --upgrade
 
 .PHONY: clean
 clean: ## Remove .venv and every cache

@@ -13,7 +13,7 @@ from typing import Any, Final
 from shared import clock, jetstream, logs, sealing, subjects, telemetry
 from shared.errors import Quarantine, Transient, Unreachable
 
-from . import checkpoints, events, seal
+from . import checkpoints, events, gauges, seal
 from .books import Books
 from .chain import Head
 from .fleet import Fleet, Node
@@ -34,14 +34,17 @@ STATUSES: Final[dict[events.Status, str]] = {
 
 def bodies(fleet: Fleet, now_ms: int, head: Head | None = None) -> list[dict[str, Any]]:
     """A heartbeat's body for each known node; `now_ms` is Unix ms, `head` how far the chain of events has come."""
-    here: dict[str, Counter[events.Status]] = {node: Counter() for node in fleet.nodes}
+    counted = gauges.census(fleet)
     overdue = Counter(agent.manager_node for agent in fleet.agents.values() if agent.overdue is not None)
-    for agent in fleet.agents.values():
-        if agent.manager_node in here:
-            here[agent.manager_node][agent.status] += 1
     off = {manager.node for manager in fleet.managers.values() if manager.clock_off}
     told = {"head": None if head is None else checkpoints.fields(head)}
-    return [_body(node, here[node.node], overdue[node.node], now_ms, clock_off=node.node in off) | told for node in fleet.nodes.values()]
+    return [
+        _body(node, _here(node, counted), overdue[node.node], now_ms, clock_off=node.node in off) | told for node in fleet.nodes.values()
+    ]
+
+
+def _here(node: Node, counted: Counter[tuple[str, events.Status]]) -> Counter[events.Status]:
+    return Counter({status: counted[node.node, status] for status in gauges.STATUSES})
 
 
 def _body(node: Node, agents: Counter[events.Status], overdue: int, now_ms: int, *, clock_off: bool) -> dict[str, Any]:
@@ -125,7 +128,6 @@ class Heartbeats:
 
     def _messages(self, now: int) -> list[events.Message]:
         fleet, head = self._mind.fleet, self._head()
-        self._measure(fleet)
         if head is not None:
             self._metrics.gauge("wazuh_jetstream_relay_chain_head", head.sequence, chain=head.chain)
         return [message(self._prefix, fleet.cluster, body, now) for body in bodies(fleet, now, head)]
@@ -134,14 +136,6 @@ class Heartbeats:
         with contextlib.suppress(Unreachable):  # the ledger's own guard tells it; a heartbeat does not wait for that
             return self._mind.head()
         return None
-
-    def _measure(self, fleet: Fleet) -> None:
-        for status in (*STATUSES, "Unknown"):
-            self._metrics.gauge("wazuh_jetstream_relay_agents", fleet.counts[status], status=status)
-        self._metrics.gauge("wazuh_jetstream_relay_holds", len(fleet.holding))
-        for node in fleet.nodes.values():
-            self._metrics.gauge("wazuh_jetstream_relay_node_fresh", node.fresh, node=node.node)
-            self._metrics.gauge("wazuh_jetstream_relay_node_clock_offset_seconds", node.offset / 1000, node=node.node)
 
     def _failed(self, error: Exception) -> None:
         self._metrics.count("wazuh_jetstream_relay_heartbeats_total", outcome="failed")

@@ -169,11 +169,11 @@ class Ledger:
             restored.managers = {manager.node: manager for manager in map(stored.manager_of, connection.execute(select(MANAGERS)))}
         return restored
 
-    def record(self, decision: Decision, view: Fleet, kept: Kept | None, *, muted: bool = False) -> None:
+    def record(self, decision: Decision, view: Fleet, kept: Kept | None, *, muted: bool = False, traceparent: str = "") -> None:
         """Take over what an input led to; after `fleet.fold` and `decide`, before `fleet.settle`.
 
-        `kept` is the input's snapshot; None for a tick. Muted, for a ledger that decides again what was published before,
-        it stores all but the messages. Raises Unreachable; the same call again is then right, whatever had become of it.
+        `kept` is the input's snapshot; None for a tick. `traceparent` is one more header of each message. Muted, for a ledger
+        that is made anew, it stores no messages. Raises Unreachable; the same call again is then right, whatever came of it.
         """
         crashpoints.here("relay.before_record")
         messages = () if muted else decision.messages
@@ -194,7 +194,7 @@ class Ledger:
                 execute(connection, self._upsert_ghosts, map(stored.ghost_row, decision.ghosts))
                 execute(connection, self._upsert_managers, map(stored.manager_row, decision.managers))
                 execute(connection, self._insert_history, stored.history_rows(decision, muted=muted))
-                outbox.put(connection, self._insert_outbox, meta, messages, decision.position)
+                outbox.put(connection, self._insert_outbox, meta, messages, decision.position, traceparent)
         crashpoints.here("relay.after_record")
 
     def skip(self, position: int) -> None:

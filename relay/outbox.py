@@ -13,12 +13,15 @@ from .events import Message
 from .schema import META, OUTBOX
 
 
-def put(connection: Connection, insert: Prepared, meta: Found[Any], messages: Sequence[Message], position: int) -> None:
-    """Put in what is not known to be sent, tied to the end of the chain; `meta` counts all of it already."""
+def put(
+    connection: Connection, insert: Prepared, meta: Found[Any], messages: Sequence[Message], position: int, traceparent: str = ""
+) -> None:
+    """Put in what is not known to be sent, tied to the end of the chain; `meta` counts all of it already. `traceparent`: as in
+    `stored.outbox_rows`."""
     before = meta.outbox_sequence - len(messages)
     end = Chain(Head(meta.chain, max(before, meta.sent_through), meta.chain_digest))
     unsent = messages[max(0, meta.sent_through - before) :]
-    execute(connection, insert, stored.outbox_rows(end.extend(unsent, position), position))
+    execute(connection, insert, stored.outbox_rows(end.extend(unsent, position), position, traceparent))
     if unsent:
         connection.execute(update(META).values(chain=end.head.chain, chain_digest=end.head.digest))
 

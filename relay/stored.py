@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgpack
 
-from shared import wire
+from shared import trace, wire
 
 from .chain import NO_LINK, Link, Linked
 from .clocks import NodeClock
@@ -313,13 +313,14 @@ def past_of(row: Sequence[Any]) -> Past:
     return Past(position, now, bool(muted), event)
 
 
-def outbox_rows(messages: Iterable[Linked], position: int) -> Iterator[Row]:
-    """The rows of `outbox` for messages in order."""
+def outbox_rows(messages: Iterable[Linked], position: int, traceparent: str = "") -> Iterator[Row]:
+    """The rows of `outbox` for messages in order; `traceparent`: one more header."""
     headers, text = None, ""
+    more = {trace.HEADER: traceparent} if traceparent else {}
     for linked in messages:
         message, link = linked.message, linked.link
         if message.headers is not headers:  # the messages of one event share them
-            headers, text = message.headers, headers_text(message.headers)
+            headers, text = message.headers, headers_text({**message.headers, **more})
         yield (linked.sequence, position, message.subject, message.message_id, text, message.body, link.chain, link.previous)
 
 

@@ -20,11 +20,13 @@ from typing import Annotated, Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from . import subjects, units
 from .errors import ConfigError
+from .monitoring import MonitoringConfig
+from .section import Section as _Section
 
 ENVIRONMENT_PREFIX: Final = "WAZUH_JETSTREAM__"
 MAX_FILE_BYTES: Final = 1 << 20  # of YAML: a whole configuration has about 2 KiB
@@ -97,10 +99,6 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 # The sections -------------------------------------------------------------------------------------------------------
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=False)
 
 
 def _below_home(description: str, *paths: str) -> Any:
@@ -178,19 +176,6 @@ class SecurityConfig(_Section):
     encrypt_messages: bool = Field(default=False, description="Encrypt what is told of agents and managers (AES-256-GCM); by the relay.")
     encryption_key_path: Path | None = Field(
         default=None, description="The key for encrypt_messages: 64 hex digits (`openssl rand -hex 32`), mode 600."
-    )
-
-
-class MonitoringConfig(_Section):
-    """What the service tells about itself."""
-
-    enable_metrics: bool = Field(default=True, description="Serve /healthz, /readyz and /metrics on 127.0.0.1.")
-    metrics_port: int = Field(default=9090, ge=0, le=65535, description="Port of these pages; 0 takes any free one.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe log line that is written."
-    )
-    log_format: Literal["auto", "json", "human"] = Field(
-        default="auto", description="Form of the log; auto is human on a terminal, else json."
     )
 
 

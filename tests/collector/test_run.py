@@ -332,3 +332,26 @@ print("cryptography" in sys.modules, "pydantic" in sys.modules)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["False", "False"]
+
+
+async def test_a_reading_thread_that_hangs_shows_on_healthz(tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer) -> None:
+    """The event loop still answers: it says which part does not turn."""
+    script = """
+import os, sys, threading
+from collector import run, sources
+from shared import cli, config
+run.STUCK_S = 0.5
+sources.AutoSource.poll = lambda self: threading.Event().wait()
+sys.exit(cli.run(lambda: run.run(config.load(None, os.environ)), "wazuh-collector"))
+"""
+    collector = CollectorProcess(tmp_path, manager.home, nats_server.url, collector__request_timeout="50ms")
+    await collector.start(("-c", script))
+    seen = {(await collector.get("/healthz"))[0]}
+    async with asyncio.timeout(PATIENCE_S):
+        while 503 not in seen:
+            await asyncio.sleep(0.05)
+            status, body = await collector.get("/healthz")
+            seen.add(status)
+    assert body == "not alive: stuck is the reader\n"
+    assert seen == {200, 503}
+    assert await collector.terminate() == 0
