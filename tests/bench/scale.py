@@ -35,7 +35,8 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
         )  # fmt: skip
         yield Figure(
             NAME, f"one change decided and recorded, {agents:,} agents", "ms", changes, smallest,
-            "the smallest fleet's" if smallest else "", Bar("at most", GROWTH, "ratio") if smallest else None, plot=("relay: time of a change, ms", "decide and record", agents),
+            "the smallest fleet's" if smallest else "", Bar("at most", GROWTH, "ratio") if smallest else None,
+            plot=("relay: time of a change, ms", "decide and record", agents),
         )  # fmt: skip
         yield Figure(
             NAME, f"fleet restored, {agents:,} agents", "s", tuple(one["restore_s"] for one in restarts), (), "", RESTART.get(agents),
