@@ -35,6 +35,7 @@ PURE = (
     "relay/seal.py",
     "relay/silence.py",
     "relay/stored.py",
+    "relay/tables.py",
     "relay/telling.py",
     "shared/backoff.py",
     "shared/breaker.py",

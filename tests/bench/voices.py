@@ -37,11 +37,14 @@ class Voice:
         self.rows = {row.id: row for row in rows}
         self.digest = sum(map(models.row_digest, self.rows.values()))
         self.keys = tuple(KeyEntry(row.id, row.name, "any", removed=False) for row in self.rows.values())
-        return self._snapshot("full", tuple(self.rows.values()), self.keys)
+        return self._snapshot("full", tuple(self.rows.values()), self.keys, ())
 
     def again(self) -> wire.Snapshot:
-        """The same full once more."""
-        return self._snapshot("full", tuple(self.rows.values()), self.keys)
+        """A periodic full: all who live have kept alive once more, and nobody is quiet."""
+        self.rows = {
+            number: replace(row, last_keepalive=row.last_keepalive and row.last_keepalive + 1) for number, row in self.rows.items()
+        }
+        return self._snapshot("full", tuple(self.rows.values()), self.keys, ())
 
     def delta(self, rows: Sequence[AgentRow]) -> wire.Snapshot:
         """What changed."""
