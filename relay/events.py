@@ -290,8 +290,16 @@ def percent(text: str) -> str:
 
 def covered(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that a message's signature covers, by lower-case name (NATS keeps case, proxies may not)."""
-    return {
-        name.lower(): value
-        for name, value in headers.items()
-        if name.lower().startswith(COVERED_PREFIXES) and name.lower() != "wazuh-signature"
-    }
+    names = ((_known_covered if len(name) <= LONGEST_OWN else _covered)(name) for name in headers)
+    return {name: value for name, value in zip(names, headers.values(), strict=True) if name is not None}
+
+
+LONGEST_OWN: Final = 40  # characters of a header's name: what is longer is none of ours, and not worth remembering
+
+
+def _covered(name: str) -> str | None:
+    lower = name.lower()
+    return lower if lower.startswith(COVERED_PREFIXES) and lower != "wazuh-signature" else None
+
+
+_known_covered: Final = lru_cache(maxsize=128)(_covered)

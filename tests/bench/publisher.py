@@ -108,6 +108,7 @@ async def _round(
     before, deciding, recording = desk.book.last_sequence(), 0.0, 0.0
     messages: list[tuple[int, Message]] = []
     change = cluster.stop if cluster.voices[0].rows[1].status == "active" else cluster.back
+    cluster.moment += 1
     for start in range(1, cluster.agents + 1, CHANGED):
         for snapshot in change(range(start, min(start + CHANGED, cluster.agents + 1))):
             decided, recorded, made = desk.hear(snapshot)

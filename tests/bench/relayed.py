@@ -71,7 +71,7 @@ def _changes(cluster: Cluster, agents: int) -> Iterator[wire.Snapshot]:
     for change in (cluster.stop, cluster.back):
         for start in range(1, agents + 1, CHANGED):
             yield from change(range(start, min(start + CHANGED, agents + 1)))
-        cluster.moment += 2
+        cluster.moment += 1
 
 
 async def decided(client: Client, seconds: float, messages: int) -> None:

@@ -100,7 +100,7 @@ class Cluster:
     """`agents` active agents, spread over `nodes` nodes: the first is the master. One node is a standalone manager."""
 
     def __init__(self, nodes: int, agents: int) -> None:
-        self.moment = CLOCK.now_ms() // 1000 - 600  # Unix seconds: when its agents were heard last
+        self.moment = CLOCK.now_ms() // 1000  # Unix seconds: when its agents were heard last
         kinds: Iterator[NodeType] = iter(("standalone",) if nodes == 1 else ("master", *["worker"] * (nodes - 1)))  # type: ignore[arg-type]
         self.voices = [Voice(f"node{number:02d}", kind) for number, kind in enumerate(kinds, start=1)]
         self.agents = agents
@@ -123,22 +123,26 @@ class Cluster:
         return row(number, "never_connected", None, node="unknown")
 
     def stop(self, numbers: Iterable[int], code: int = models.CODE_STOPPED) -> Iterator[wire.Snapshot]:
-        """These agents are gone, a second later: a delta of each node that they report to."""
-        self.moment += 1
+        """These agents are gone: a delta of each node that they report to."""
+        self._pass()
         yield from self._deltas(
-            row(n, "disconnected", self.moment - 1, node=self.home(n).node, code=code, gone_at=self.moment, added=self._added(n))
+            row(n, "disconnected", self.moment, node=self.home(n).node, code=code, gone_at=self.moment, added=self._added(n))
             for n in numbers
         )
 
     def back(self, numbers: Iterable[int]) -> Iterator[wire.Snapshot]:
-        """They are there again, a second later."""
-        self.moment += 1
+        """They are there again."""
+        self._pass()
         yield from self._deltas(row(n, "active", self.moment, node=self.home(n).node, added=self._added(n)) for n in numbers)
 
     def copied(self, numbers: Sequence[int]) -> wire.Snapshot:
         """The master's copy of what its workers said of these agents."""
         master = self.voices[0]
         return master.delta([replace(self.home(n).rows[n], date_add=master.rows[n].date_add) for n in numbers])
+
+    def _pass(self) -> None:
+        """Time goes on: Wazuh writes whole seconds, and a change is news if it is not older than the one before."""
+        self.moment = max(self.moment, CLOCK.now_ms() // 1000)
 
     def _added(self, number: int) -> int:
         return self.home(number).rows[number].date_add
