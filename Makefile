@@ -30,6 +30,10 @@ truth: $(VENV)/.ready ## Play a cluster's days in virtual time against the rules
 soak: $(VENV)/.ready ## Kill and break everything while agents live, then hold EVENTS against what they did (ARGS="--minutes 5 --seed 7 --nodes 3 --agents 500 --json", or "takeover", "outage", "poison")
 	@$(BIN)/python tests/soak/run.py $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.ready ## Measure how fast and how small, each figure beside a floor or a peer, and its bar (ARGS="--only latency --json", --list, --quick, --rounds 3, --out DIR)
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/ruff format --check .

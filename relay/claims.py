@@ -11,7 +11,8 @@ from shared import models
 from shared.models import AgentRow
 
 from .decided import Agent
-from .fleet import Fleet, Node, Table
+from .fleet import Fleet, Node
+from .tables import Table
 
 TIE: Final = 1_000
 """ms: Wazuh writes whole seconds, so two contacts within one second cannot be told apart."""

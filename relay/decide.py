@@ -34,7 +34,7 @@ from shared.models import AgentRow
 
 from . import asides, baseline, claims, events, ghosts, managers, older, races, registry, telling
 from .claims import Claim, Voices
-from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager, known_so
+from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager, changed, known_so
 from .events import Event, Kind, ManagerEvent, Message, Status
 from .fleet import MISSED, Fleet, Folded, Heard, Input, Node
 
@@ -105,7 +105,7 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
     again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, judged, agent, claim, voices.claims))), default=None)
     if again_at is None:
         return judged
-    return replace(judged, agent=replace(agent, hold=Hold("again", agent.since, again_at)))
+    return replace(judged, agent=changed(agent, hold=Hold("again", agent.since, again_at)))
 
 
 def _proves_life_at(fleet: Fleet, judged: Judged, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
@@ -245,7 +245,7 @@ def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The baseline's status: what the claim says, without an event."""
     status, reason = STATUSES[claim.row.status], telling.reason_of(claim, known)
     kept = _kept(fleet, known, claim)
-    return replace(
+    return changed(
         kept,
         status=status,
         reason=reason,
@@ -273,7 +273,7 @@ def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
 
 
 def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, late: bool) -> Judged:
-    kept = replace(
+    kept = changed(
         _kept(fleet, known, claim),
         manager_node=claims.reports_to(fleet, claim), moving=None, overdue=None, went_at=_went_at(known, claim),
     )  # fmt: skip
@@ -282,7 +282,7 @@ def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, lat
     event = telling.event(
         fleet, kept, kind, telling.reason_of(claim, known), status, _moment(claim) or claim.seconds, code=row.code, late=late
     )
-    agent = replace(kept, status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
+    agent = changed(kept, status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
     return Judged(known.id, agent, (*made, event))
 
 
@@ -324,19 +324,19 @@ def _decision(
     of_managers: Sequence[tuple[Manager, tuple[ManagerEvent, ...]]],
     prefix: str,
 ) -> Decision:
-    changed = tuple(j.agent for j in judged if j.agent is not None and j.agent != fleet.agents.get(j.number))
+    agents = tuple(j.agent for j in judged if j.agent is not None and j.agent != fleet.agents.get(j.number))
     removed = tuple(j.number for j in judged if j.agent is None and j.number in fleet.agents)
     happened = telling.again(fleet, [event for j in judged for event in j.events])
     said = tuple(event for _, told in of_managers for event in told)
     return Decision(
         position=given.position,
         now=given.now,
-        agents=changed,
+        agents=agents,
         removed=removed,
         happened=happened,
         messages=(
             *(events.manager_message(prefix, fleet.cluster, event) for event in said),
-            *_messages(fleet, given, happened, changed, removed, prefix),
+            *_messages(fleet, given, happened, agents, removed, prefix),
         ),
         superseded=sum(j.superseded for j in judged),
         refused=folded.refused,

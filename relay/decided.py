@@ -3,8 +3,9 @@
 The ledger keeps each of them as it is (`relay.stored`), so that a restart neither forgets nor repeats anything.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Final, Literal
 
 from .events import Event, ManagerEvent, Message, Reason, Status
 
@@ -62,10 +63,21 @@ class Agent:
         return (self.id, self.name, self.date_add)
 
 
+_NAMES: Final = tuple(field.name for field in fields(Agent))
+_values: Final = attrgetter(*_NAMES)
+
+
+def changed(agent: Agent, **facts: object) -> Agent:
+    """The agent with other facts: `dataclasses.replace`, at half the cost for this one class of which each event makes several."""
+    return Agent(**(dict(zip(_NAMES, _values(agent), strict=True)) | facts))
+
+
 def known_so(agent: Agent, **facts: object) -> Agent:
     """The agent with these facts; itself where they are so already, as they nearly always are."""
-    same = all(getattr(agent, name) == value for name, value in facts.items())
-    return agent if same else replace(agent, **facts)  # type: ignore[arg-type]
+    for name, value in facts.items():
+        if getattr(agent, name) != value:
+            return changed(agent, **facts)
+    return agent
 
 
 @dataclass(frozen=True, slots=True)

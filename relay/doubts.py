@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from shared import wire
 
 if TYPE_CHECKING:
-    from .fleet import Table
+    from .tables import Table
 
 FEW: Final = 10
 """Agents whose loss at once is nothing strange: somebody tidied up."""

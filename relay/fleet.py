@@ -15,20 +15,18 @@ The view of a node is folded from its raw snapshots exactly as its collector mad
 `fold` keeps the books and says which agents were touched; `decide` judges them; `settle` takes over what it judged.
 """
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Final
 
 from shared import models, wire
-from shared.models import AgentRow, KeyEntry
 
-from . import clocks, doubts
+from . import clocks, doubts, tables
 from .clocks import NodeClock
 from .decided import Agent, Decision, Ghost, Manager, Refusal
 from .events import Status
+from .tables import Table
 
 MISSED: Final = 3
 """Keepalives that may be missed before a silence is told; as many as make BGP give up a peer (RFC 4271, 4.4)."""
@@ -113,47 +111,6 @@ class Node:
         return self.clock.stream_time(seconds * 1000)
 
 
-@dataclass(slots=True)
-class Table:
-    """Our copy of a node's rows, client.keys and quiet list."""
-
-    rows: dict[int, AgentRow] = field(default_factory=dict)
-    keys: dict[int, KeyEntry] = field(default_factory=dict)
-    quiet: dict[int, int] = field(default_factory=dict)
-    digest: int = 0
-    news: set[int] = field(default_factory=set)  # whose row changed after `quiet` was taken: it says nothing of them
-    woken: dict[int, int] = field(default_factory=dict)  # (node's clock, ms) what was written of an id that nobody saw, if it was once
-    silences: list[tuple[int, int]] = field(default_factory=list)  # (last_keepalive, id) of `quiet`, in order
-
-    def hear(self, quiet: dict[int, int], taken_at: int) -> None:
-        """Take over a new list of who is quiet."""
-        if quiet != self.quiet:
-            old = taken_at - 2 * models.quiet_after(models.UNKNOWN_PERIOD)
-            left = dict.fromkeys(self.quiet.keys() - quiet.keys() - self.news, taken_at)
-            awake = {n: at for n, at in (self.woken | left).items() if n not in quiet and at >= old}
-            self.woken = awake | {n: moment * 1000 for n, moment in quiet.items() if self._is_one_write(n, moment)}
-        for number in self.news & self.woken.keys():
-            del self.woken[number]
-        self.listen(quiet, (), self.woken)
-
-    def _is_one_write(self, number: int, moment: int) -> bool:
-        """Whether a single write explains that an id is named as quiet since `moment`: it was named before, as quiet for longer."""
-        before, woken = self.quiet.get(number), self.woken.get(number)
-        if before is None:
-            return woken is not None and moment * 1000 <= woken
-        return (woken is not None) == (before == moment)
-
-    def listen(self, quiet: dict[int, int], news: Iterable[int], woken: dict[int, int]) -> None:
-        """Take over who is quiet; `news`: whose row changed since."""
-        self.quiet, self.news, self.woken = quiet, set(news), woken
-        self.silences = sorted((moment, number) for number, moment in quiet.items())
-
-    def silent(self, after: int, through: int) -> list[int]:
-        """The quiet ids whose last keepalive (Unix s) is in (after, through]."""
-        begin, end = (bisect_right(self.silences, moment, key=itemgetter(0)) for moment in (after, through))
-        return [number for _, number in self.silences[begin:end]]
-
-
 @dataclass(frozen=True, slots=True)
 class Folded:
     """What an input touched. `refused` where it was not taken at all."""
@@ -233,7 +190,7 @@ class Fleet:
     def _take(self, known: Node | None, given: Heard) -> set[int]:
         table = self.tables.setdefault(given.snapshot.node, Table())
         said = doubts.believed(known is not None and known.doubted, table, given.snapshot)
-        touched = absorb(table, said)
+        touched = tables.absorb(table, said, [other for other in self.tables.values() if other is not table])
         node = heard(known, replace(given, snapshot=said), proved=table.digest == given.snapshot.digest)
         node = self.nodes[node.node] = replace(node, doubted=said is not given.snapshot)
         if known is not None and node.clock.set_at != known.clock.set_at:
@@ -320,48 +277,6 @@ def patience(node: Node) -> int:
 def tells_absence(node: Node) -> bool:
     """Whether an agent that is in neither table nor client.keys is known not to be there."""
     return node.whole and node.proved and node.keys_state == "ok"
-
-
-def absorb(table: Table, snapshot: wire.Snapshot) -> set[int]:
-    """Bring a table to what the snapshot says; the ids whose row, key or silence changed."""
-    changed = _absorb_rows(table, snapshot)
-    table.news |= changed
-    touched = changed | _absorb_keys(table, snapshot)
-    if snapshot.quiet is not None:
-        quiet = dict(snapshot.quiet)
-        touched |= {number for number, _ in table.quiet.items() ^ quiet.items()}
-        table.hear(quiet, snapshot.taken_at)
-    return touched
-
-
-def _absorb_rows(table: Table, snapshot: wire.Snapshot) -> set[int]:
-    if snapshot.kind == "beat" or snapshot.source_state != "ok":
-        return set()
-    rows = {row.id: row for row in snapshot.rows if row.id != 0}  # id 0 is the manager itself, never an agent
-    gone = table.rows.keys() - rows.keys() if snapshot.kind == "full" else table.rows.keys() & set(snapshot.gone)
-    touched = set(gone)
-    digest = table.digest - sum(models.row_digest(table.rows.pop(number)) for number in gone)
-    for number, row in rows.items():
-        held = table.rows.get(number)
-        if held == row:
-            continue
-        digest += models.row_digest(row) - (0 if held is None else models.row_digest(held))
-        table.rows[number] = row
-        touched.add(number)
-    table.digest = digest % models.DIGEST_MODULUS
-    return touched
-
-
-def _absorb_keys(table: Table, snapshot: wire.Snapshot) -> set[int]:
-    if snapshot.kind == "beat" or snapshot.keys_state != "ok":
-        return set()
-    keys = {entry.id: entry for entry in snapshot.keys}
-    gone = table.keys.keys() - keys.keys() if snapshot.kind == "full" else table.keys.keys() & set(snapshot.keys_gone)
-    changed = {number for number, entry in keys.items() if table.keys.get(number) != entry}
-    for number in gone:
-        del table.keys[number]
-    table.keys.update(keys)
-    return changed | gone
 
 
 def heard(known: Node | None, given: Heard, *, proved: bool) -> Node:

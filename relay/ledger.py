@@ -11,7 +11,7 @@ Rules
    failure decides them again, to the same numbers.
  * Each message is tied to the one before it (`relay.chain`) in the same transaction. What EVENTS is known to end with is the end
    of the chain, whatever deciding again comes to.
- * Of a node, that is stored from which `fleet.absorb` makes its tables again: one full snapshot and the deltas since. The
+ * Of a node, that is stored from which `tables.absorb` makes its tables again: one full snapshot and the deltas since. The
    table itself is written as the full where a payload does not say all of it, or where the deltas become many.
  * `restore` gives exactly the fleet that was there. Small facts are stored as they are, never computed again.
  * Only the relay that leads writes (`relay.lease`): who does not is told so by every method that writes and by `outbox`.
@@ -19,7 +19,7 @@ Rules
 Not here: which database it is (`relay.database`), what a row looks like (`relay.stored`), what is decided (`relay.decide`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -30,7 +30,7 @@ from sqlalchemy import Row as Found
 from shared import crashpoints, wire
 from shared.errors import ConfigError, Quarantine, Unreachable
 
-from . import fleet, migrations, outbox, stored
+from . import fleet, migrations, outbox, stored, tables
 from .chain import Head
 from .database import Database, Prepared, execute
 from .decided import Agent, Decision, Ghost, Manager
@@ -46,7 +46,7 @@ CROWDED: Final = 2_000
 """Snapshots of a node after which its table is written whole. With 25 deltas a second and a full a minute it never comes to
 that; what drains from a spool may be hours without a full."""
 
-NO_QUIET: Final[stored.Quiet] = ({}, frozenset(), {})
+NO_QUIET: Final[stored.Quiet] = ({}, frozenset(), {}, None)
 PAGE: Final = 1_000  # agents read at once
 PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
 
@@ -163,7 +163,7 @@ class Ledger:
             self._seen = _seen(connection)
             for seen in self._seen.values():
                 restored.nodes[seen.node.node] = seen.node
-                restored.tables[seen.node.node] = _table(connection, seen)
+                restored.tables[seen.node.node] = _table(connection, seen, list(restored.tables.values()))
             restored.adopt(map(stored.agent_of, connection.execute(select(AGENTS))))
             restored.ghosts = {ghost.id: ghost for ghost in map(stored.ghost_of, connection.execute(select(GHOSTS)))}
             restored.managers = {manager.node: manager for manager in map(stored.manager_of, connection.execute(select(MANAGERS)))}
@@ -317,13 +317,13 @@ class Ledger:
             self._record_quiet(connection, self._seen[kept.node], view.tables[kept.node])
             self._record_snapshot(connection, self._seen[kept.node], view.tables[kept.node], kept)
 
-    def _record_quiet(self, connection: Connection, seen: _Seen, table: fleet.Table) -> None:
-        quiet = (table.quiet, frozenset(table.news), dict(table.woken))
+    def _record_quiet(self, connection: Connection, seen: _Seen, table: tables.Table) -> None:
+        quiet = (table.quiet, frozenset(table.news), dict(table.woken), table.digest)
         if seen.quiet != quiet:
             execute(connection, self._upsert_quiet, [(seen.number, stored.quiet_bytes(quiet))])
         seen.quiet = quiet
 
-    def _record_snapshot(self, connection: Connection, seen: _Seen, table: fleet.Table, kept: Kept) -> None:
+    def _record_snapshot(self, connection: Connection, seen: _Seen, table: tables.Table, kept: Kept) -> None:
         if kept.kind == "beat":
             return
         payload = _base(seen, table, kept)
@@ -372,18 +372,18 @@ def _seen(connection: Connection) -> dict[str, _Seen]:
     return {one.node.node: one for one in seen}
 
 
-def _table(connection: Connection, seen: _Seen) -> fleet.Table:
+def _table(connection: Connection, seen: _Seen, others: Sequence[tables.Table]) -> tables.Table:
     """A node's table, folded again as it was folded then."""
-    table = fleet.Table()
+    quiet, news, woken, digest = seen.quiet
+    table = tables.Table()
     payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
     for (payload,) in connection.execute(payloads):
-        fleet.absorb(table, wire.decode(bytes(payload)))
-    quiet, news, woken = seen.quiet
+        tables.absorb(table, wire.decode(bytes(payload)), others, digest)
     table.listen(dict(quiet), news, dict(woken))
     return table
 
 
-def _base(seen: _Seen, table: fleet.Table, kept: Kept) -> bytes | None:
+def _base(seen: _Seen, table: tables.Table, kept: Kept) -> bytes | None:
     """What takes the place of all that is stored of a node's table; None: this snapshot is one more.
 
     A full says all of it if its rows could be read and are the collector's (the digests agree), and no keys are held from

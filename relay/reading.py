@@ -47,9 +47,7 @@ async def through(
         yield replace(message, data=opened_body(message.subject, message.data, message.headers, crypt))
 
 
-async def as_sent(
-    connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any]
-) -> AsyncIterator[jsapi.Delivered]:
+async def as_sent(connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any]) -> AsyncIterator[jsapi.Delivered]:
     """The messages up to stream sequence `last`, as `config` selects them. Raises a kind of Transient."""
     async with opened(connection, stream, config) as (puller, pending):
         while pending:

@@ -148,7 +148,7 @@ class Relay:
             self._publisher = None
             await self._reader.drop()
 
-    async def _begun(self, book: ledger.Ledger) -> tuple[Loop, Publisher, Heartbeats, Upkeep]:
+    async def _begun(self, book: ledger.Ledger) -> tuple[Loop, Publisher, tuple[Heartbeats, Upkeep, Checkpoints]]:
         self._raw = self._guard(RAW)
         replay = await self._begin(book)
         if replay is not None:
@@ -164,7 +164,8 @@ class Relay:
         logs.log(LOGGER, "info", "started", "the relay runs", prefix=self._prefix, nodes=len(self._keys.nodes), key=self._keys.signer.kid)
         retention = round(self._settings.relay.history_retention * 1000)
         gauges = Gauges(self._metrics, self._readiness)
-        return deciding, publisher, beating, Upkeep(self._books, book, mind, publisher, gauges, retention, self._metrics, self._clock)
+        upkeep = Upkeep(self._books, book, mind, publisher, gauges, retention, self._metrics, self._clock)
+        return deciding, publisher, (beating, upkeep, self._signing_heads(book))
 
     async def _begin(self, book: ledger.Ledger) -> catchup.Replay | None:
         return await self._raw.insist(lambda: catchup.begin(self._connection, self._books, book, self._prefix, self._keys.crypt))
@@ -189,13 +190,12 @@ class Relay:
             self._metrics, self._readiness, self._clock, self._traces,
         )  # fmt: skip
 
-    async def _together(self, deciding: Loop, publisher: Publisher, beating: Heartbeats, upkeep: Upkeep) -> None:
+    async def _together(self, deciding: Loop, publisher: Publisher, beside: tuple[Heartbeats, Upkeep, Checkpoints]) -> None:
         """Run all until told to stop or one of them fails; then drain, and raise what failed."""
         halt = asyncio.Event()
         loop = asyncio.create_task(deciding.run(halt), name="deciding")
         publishing = asyncio.create_task(publisher.run(), name="publishing")
-        others = {asyncio.create_task(beating.run(), name="beating"), asyncio.create_task(upkeep.run(), name="upkeep")}
-        others.add(asyncio.create_task(self._signing_heads(book).run(), name="signing heads"))
+        others = {asyncio.create_task(one.run(), name=type(one).__name__.lower()) for one in beside}
         tasks = {loop, publishing, *others, asyncio.create_task(self._stop.wait(), name="waiting")}
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,8 @@ from .chain import NO_LINK, Link, Linked
 from .clocks import NodeClock
 from .decided import Agent, Decision, Ghost, Hold, Manager, Move
 from .events import Event, Message
-from .fleet import Node, Table
+from .fleet import Node
+from .tables import Table
 
 MAX_INT: Final = 2**63 - 1
 
@@ -34,8 +35,8 @@ _FACTS: Final = tuple(field.name for field in fields(Node))
 _facts: Final = attrgetter(*_FACTS)
 
 Row = tuple[Any, ...]
-Quiet = tuple[Mapping[int, int], frozenset[int], Mapping[int, int]]
-"""`quiet`, `news` and `woken` of a fleet.Table."""
+Quiet = tuple[Mapping[int, int], frozenset[int], Mapping[int, int], int | None]
+"""`quiet`, `news`, `woken` and `digest` of a tables.Table; no digest where an older version wrote it."""
 
 _Text = TypeVar("_Text", str, str | None)
 
@@ -217,15 +218,15 @@ def node_of(facts: str) -> Node:
 
 
 def quiet_bytes(quiet: Quiet) -> bytes:
-    """A node's quiet list, whose row changed since, and who was named before."""
-    packed: bytes = msgpack.packb((dict(quiet[0]), sorted(quiet[1]), dict(quiet[2])))
+    """A node's quiet list, whose row changed since, who was named before, and the table's digest."""
+    packed: bytes = msgpack.packb((dict(quiet[0]), sorted(quiet[1]), dict(quiet[2]), quiet[3]))
     return packed
 
 
 def quiet_of(packed: bytes) -> Quiet:
     """What `quiet_bytes` wrote. Raises ValueError, TypeError for what it did not write."""
-    quiet, news, woken = msgpack.unpackb(packed, strict_map_key=False)
-    return dict(quiet), frozenset(news), dict(woken)
+    quiet, news, woken, *digest = msgpack.unpackb(packed, strict_map_key=False)
+    return dict(quiet), frozenset(news), dict(woken), next(iter(digest), None)
 
 
 def fits(table: Table) -> bool:

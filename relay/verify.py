@@ -125,9 +125,7 @@ class Verifier:
     """One stream's proof. `kept_since`: Unix ms from which on nothing can have left the stream by its bounds; None: not known, or
     the stream is not read from its beginning. `crypt`: opens what is encrypted; without it that is told as forged."""
 
-    def __init__(
-        self, keys: sealing.Verifier, kept_since: int | None = None, crypt: encryption.EncryptionHandler | None = None
-    ) -> None:
+    def __init__(self, keys: sealing.Verifier, kept_since: int | None = None, crypt: encryption.EncryptionHandler | None = None) -> None:
         self._keys = keys
         self._crypt = crypt
         self._kept_since = kept_since

@@ -201,8 +201,11 @@ class Connection(Link):
             raise Unreachable(f"no connection to NATS at {self._config.url}") from None
 
     def _check_size(self, client: Client, message: Message) -> None:
-        headers = sum(len(name) + len(value.encode()) + 4 for name, value in message.headers.items())
         limit = client.max_payload - _PAYLOAD_RESERVE
+        characters = sum(map(len, message.headers)) + sum(map(len, message.headers.values()))
+        if len(message.body) + 4 * (characters + len(message.headers)) <= limit:  # a character has at most four bytes
+            return
+        headers = sum(len(name) + len(value.encode()) + 4 for name, value in message.headers.items())
         if len(message.body) + headers > limit:
             size = len(message.body) + headers
             raise TooLarge(f"a message of {size} bytes on {message.subject} is above {limit}; raise the server's max_payload")

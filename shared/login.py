@@ -6,7 +6,10 @@ token. They are read again for each client, as are certificates, so that a rotat
 
 import importlib.util
 import ipaddress
+import re
 import ssl
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -14,6 +17,7 @@ from urllib.parse import urlsplit
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.protocol import command
 
 from . import secretfile
 from .errors import ConfigError
@@ -25,14 +29,33 @@ if TYPE_CHECKING:
 _CREDS_MARK: Final = "-----BEGIN NATS USER JWT-----"
 
 
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@lru_cache(maxsize=64)
+def _is_plain(name: str) -> bool:
+    return _KEY.fullmatch(name) is not None
+
+
+def plain_block(headers: Mapping[str, str]) -> bytes | None:
+    """The bytes that nats-py sends for headers of printable ASCII; None where it would alter or refuse any of them."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    text = lines.replace("\r\n", "")
+    odd = " \r\n" in lines or ":  " in lines or len(lines) != len(text) + 2 * len(headers)  # a space or a line's end in a value
+    if odd or not (text.isascii() and text.isprintable() and all(map(_is_plain, headers))):
+        return None
+    return b"NATS/1.0\r\n%s\r\n" % lines.encode()
+
+
 class SecureClient(Client):
-    """nats-py 2.16's client without four holes (measured).
+    """nats-py 2.16's client without five holes (measured).
 
     It goes on in the clear where the server offers no TLS, credentials included, whatever the URL says: `tls_wanted`
     refuses that. And nats-server stores header blocks and subjects that nats-py cannot read; one such message, from
     anybody who may publish, would end the reading of whoever gets it, again and again: here they are read as they can be.
     An attempt that fails may leave its socket open for the next one to overwrite: here it is closed first. And a broken link is
-    closed only after what was written to it is sent, on a half-open link never: here it is cut.
+    closed only after what was written to it is sent, on a half-open link never: here it is cut. And it takes longer to write an
+    event's seventeen headers than everything else that publishing it takes: here a block with nothing odd in it is made at once.
     """
 
     tls_wanted = False
@@ -53,6 +76,17 @@ class SecureClient(Client):
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+    async def _send_publish(self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, str] | None) -> None:
+        block = None if headers is None else plain_block(headers)
+        if block is None or not subject:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(command.hpub_cmd(subject, reply, block, payload))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     async def _attempt_reconnect(self) -> None:
         self.cut()

@@ -21,7 +21,7 @@ Rules
 Not here: signatures (`sealing`), and whether a snapshot is in order or believable (the relay decides).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast, get_args
 
@@ -237,7 +237,7 @@ def join(parts: Sequence[Part]) -> bytes:
 def decode(payload: bytes) -> Snapshot:
     """The snapshot in a payload. Raises Quarantine: malformed, newer_schema, oversized."""
     fields = _unpack(_decompress(payload))
-    quiet = _quiet(fields)
+    quiet, pool = _quiet(fields), _Pool()
     return Snapshot(
         cluster=_text(fields, "cluster"),
         node=_name(fields, "node"),
@@ -253,9 +253,9 @@ def decode(payload: bytes) -> Snapshot:
         source_state=cast("SourceState", _word(fields, "source_state", get_args(SourceState))),
         source_error=_text(fields, "source_error"),
         db_version=_int(fields, "db_version"),
-        rows=_rows(fields),
+        rows=_rows(fields, pool),
         gone=tuple(_ints(fields, "gone")),
-        keys=_keys(fields),
+        keys=_keys(fields, pool),
         keys_gone=tuple(_ints(fields, "keys_gone")),
         keys_state=cast("KeysState", _word(fields, "keys_state", get_args(KeysState))),
         quiet=quiet,
@@ -334,20 +334,23 @@ def _column(fields: Mapping[str, Any], name: str, kinds: set[type]) -> list[Any]
     return value
 
 
-def _checked(values: list[Any], name: str, fine: Callable[[Any], bool]) -> list[Any]:
-    if not all(map(fine, values)):
-        raise malformed(f"{name!r} holds a value out of range")
-    return values
+_Pool = dict[str | None, str | None]
 
 
 def _ints(fields: Mapping[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
-    kinds: set[type] = {int, type(None)} if nullable else {int}
-    return _checked(_column(fields, name, kinds), name, lambda v: v is None or 0 <= v <= MAX_INT)
+    column = _column(fields, name, {int, type(None)} if nullable else {int})
+    values = [value for value in column if value is not None] if nullable else column
+    if values and (min(values) < 0 or max(values) > MAX_INT):
+        raise malformed(f"{name!r} holds a value out of range")
+    return column
 
 
-def _texts(fields: Mapping[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
-    kinds: set[type] = {str, type(None)} if nullable else {str}
-    return _checked(_column(fields, name, kinds), name, lambda v: v is None or len(v) <= MAX_TEXT)
+def _texts(fields: Mapping[str, Any], name: str, pool: _Pool, *, nullable: bool = False) -> list[Any]:
+    """`pool`: texts of the same snapshot, so that one that comes many times is kept once."""
+    column = _column(fields, name, {str, type(None)} if nullable else {str})
+    if max((len(text) for text in column if text is not None), default=0) > MAX_TEXT:
+        raise malformed(f"{name!r} holds a value out of range")
+    return [pool.setdefault(text, text) for text in column]
 
 
 def _codes(fields: Mapping[str, Any], name: str, highest: int) -> bytes:
@@ -362,27 +365,27 @@ def _same_length(columns: Sequence[Sequence[Any]], name: str) -> None:
         raise malformed(f"the columns of {name!r} differ in length")
 
 
-def _rows(fields: Mapping[str, Any]) -> tuple[AgentRow, ...]:
+def _rows(fields: Mapping[str, Any], pool: _Pool) -> tuple[AgentRow, ...]:
     columns = (
         _ints(fields, "row_id"),
-        _texts(fields, "row_name"),
-        _texts(fields, "row_ip", nullable=True),
+        _texts(fields, "row_name", pool),
+        _texts(fields, "row_ip", pool, nullable=True),
         [CONNECTION_STATUSES[code] for code in _codes(fields, "row_status", len(CONNECTION_STATUSES) - 1)],
         _ints(fields, "row_code", nullable=True),
         _ints(fields, "row_disconnection_time"),
         _ints(fields, "row_last_keepalive", nullable=True),
         _ints(fields, "row_date_add"),
-        _texts(fields, "row_node_name", nullable=True),
+        _texts(fields, "row_node_name", pool, nullable=True),
     )
     _same_length(columns, "row")
     return tuple(map(AgentRow, *columns))
 
 
-def _keys(fields: Mapping[str, Any]) -> tuple[KeyEntry, ...]:
+def _keys(fields: Mapping[str, Any], pool: _Pool) -> tuple[KeyEntry, ...]:
     columns = (
         _ints(fields, "key_id"),
-        _texts(fields, "key_name"),
-        _texts(fields, "key_ip"),
+        _texts(fields, "key_name", pool),
+        _texts(fields, "key_ip", pool),
         [code == 1 for code in _codes(fields, "key_removed", 1)],
     )
     _same_length(columns, "key")

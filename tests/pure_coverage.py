@@ -38,6 +38,7 @@ PURE = (
     "relay/seal.py",
     "relay/silence.py",
     "relay/stored.py",
+    "relay/tables.py",
     "relay/telling.py",
     "relay/verify.py",
     "shared/backoff.py",

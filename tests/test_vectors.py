@@ -124,7 +124,7 @@ def encrypted() -> list[dict[str, Any]]:
     found = []
     for what, message in messages().items():
         signer, crypt = SIGNERS["ed25519"], encryption.EncryptionHandler(CIPHER, (), Fixed())
-        subject, body, headers = seal.seal(message, 42, 7, signer, crypt)
+        subject, body, headers = seal.seal(message, 42, 7, signer, crypt=crypt)
         salt, nonce = body[: encryption.SALT], body[encryption.SALT : encryption.SALT + encryption.NONCE]
         found.append({
             "what": what,

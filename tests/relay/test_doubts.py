@@ -3,7 +3,7 @@
 import pytest
 
 from relay import doubts
-from relay.fleet import Table
+from relay.tables import Table
 from tests.relay.lab import T0, Lab, key, row, said, told_of_managers
 
 MANY = 20

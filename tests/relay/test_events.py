@@ -5,6 +5,8 @@ import re
 from dataclasses import replace
 from typing import get_args
 
+import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +58,24 @@ def test_canonical_body_is_what_json_sorts_to(name: str, ip: str | None) -> None
         events.canonical(events.body(replace(EVENT, agent_name=name, ip=ip)))
         == json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     )
+
+
+TEXTS = st.text(st.characters())  # surrogates too
+
+
+@given(
+    st.recursive(
+        st.none() | TEXTS | st.integers(-(2**53) + 1, 2**53 - 1), lambda inner: st.lists(inner) | st.dictionaries(st.text("az_"), inner)
+    )
+)
+def test_what_the_relay_packs_is_the_rfc_8785_form(value: object) -> None:
+    try:
+        wanted = rfc8785.dumps(value)  # type: ignore[arg-type]
+    except ValueError:
+        with pytest.raises(ValueError):
+            events.packed(value)
+    else:
+        assert events.packed(value) == wanted
 
 
 @given(st.integers(-(2**63), 2**63))

@@ -5,8 +5,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import fleet
-from relay.fleet import Fleet, Heard, Policy, Table
+from relay import tables
+from relay.fleet import Fleet, Heard, Policy
+from relay.tables import Table
+from shared import wire
 from shared.models import AgentRow
 from tests.relay.lab import T0, Lab, Speaker, key, row
 
@@ -35,7 +37,7 @@ def test_full_and_deltas_leave_the_collectors_table_and_its_digest(steps: list[t
             speaker.rows = {n: r for n, r in speaker.rows.items() if n not in gone} | new
         rows = {"rows": tuple(new.values()), "gone": tuple(gone)} if kind == "delta" else {}
         said = speaker.snapshot(kind, T0, **rows)  # type: ignore[arg-type]
-        fleet.absorb(table, said)
+        tables.absorb(table, said)
         assert table.rows == speaker.rows
         assert table.digest == said.digest
 
@@ -44,13 +46,13 @@ def test_touched_are_the_ids_whose_row_key_or_silence_changed() -> None:
     speaker, table = Speaker("solo", "standalone"), Table()
     one, two = row(1, "active", T0), row(2, "active", T0)
     speaker.rows, speaker.keys = {1: one, 2: two}, {1: key(one), 2: key(two)}
-    assert fleet.absorb(table, speaker.snapshot("full", T0)) == {1, 2}
-    assert fleet.absorb(table, speaker.snapshot("full", T0)) == set()
-    assert fleet.absorb(table, speaker.snapshot("beat", T0, quiet=((2, T0),))) == {2}
-    assert fleet.absorb(table, speaker.snapshot("beat", T0)) == set()
-    assert fleet.absorb(table, speaker.snapshot("beat", T0, quiet=())) == {2}
-    assert fleet.absorb(table, speaker.snapshot("delta", T0, keys=(key(one, removed=True),))) == {1}
-    assert fleet.absorb(table, speaker.snapshot("delta", T0, keys_gone=(2,), gone=(5,))) == {2}
+    assert tables.absorb(table, speaker.snapshot("full", T0)) == {1, 2}
+    assert tables.absorb(table, speaker.snapshot("full", T0)) == set()
+    assert tables.absorb(table, speaker.snapshot("beat", T0, quiet=((2, T0),))) == {2}
+    assert tables.absorb(table, speaker.snapshot("beat", T0)) == set()
+    assert tables.absorb(table, speaker.snapshot("beat", T0, quiet=())) == {2}
+    assert tables.absorb(table, speaker.snapshot("delta", T0, keys=(key(one, removed=True),))) == {1}
+    assert tables.absorb(table, speaker.snapshot("delta", T0, keys_gone=(2,), gone=(5,))) == {2}
 
 
 def test_row_0_is_the_manager_itself() -> None:
@@ -166,3 +168,22 @@ def test_where_the_stream_itself_was_silent_no_node_is_to_blame() -> None:
     assert not lab.fleet.nodes["other"].fresh  # it was silent before the stream was
     lab.ticks(T0 + 510, T0 + 530)
     assert not lab.fleet.nodes["solo"].fresh
+
+
+def test_what_is_alike_on_two_nodes_is_held_once() -> None:
+    """A million rows of a hundred thousand agents fit into memory: a key, and a row without a contact, are one object."""
+    here, there = Table(), Table()
+    rows = {1: row(1, "never_connected", node="unknown", added=0), 2: row(2, "active", T0, node="w1")}
+    one, two = Speaker("w1", "worker", rows=rows), Speaker("w2", "worker", rows=dict(rows))
+    one.keys = two.keys = {number: key(of) for number, of in rows.items()}
+    for table, speaker, others in ((here, one, ()), (there, two, (Table(), here))):
+        tables.absorb(table, wire.decode(wire.encode(speaker.snapshot("full", T0))), others)
+    assert there.rows[1] is here.rows[1]
+    assert all(there.keys[number] is here.keys[number] for number in rows)
+    assert (there.rows, there.keys, there.digest) == (here.rows, here.keys, here.digest)
+
+
+def test_a_digest_that_is_known_is_not_summed_again() -> None:
+    table = Table()
+    tables.absorb(table, Speaker("m", "master", rows={1: row(1, "active", T0)}).snapshot("full", T0), digest=7)
+    assert table.digest == 7

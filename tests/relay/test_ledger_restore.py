@@ -14,8 +14,9 @@ from relay import ledger as ledger_module
 from relay.database import Prepared
 from relay.decided import Decision
 from relay.events import Message
-from relay.fleet import Fleet, Heard, Input, Table, Ticked
+from relay.fleet import Fleet, Heard, Input, Ticked
 from relay.ledger import Ledger
+from relay.tables import Table
 from shared import models, wire
 from shared.errors import Stop
 from shared.models import AgentRow, KeyEntry

@@ -4,6 +4,7 @@ import sqlite3
 from dataclasses import fields, replace
 from typing import get_args
 
+import msgpack
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -44,7 +45,12 @@ TIMES = st.dictionaries(NUMBERS, NUMBERS, max_size=5)
 
 @given(TIMES, st.frozensets(NUMBERS), TIMES)
 def test_a_quiet_list_comes_back_with_whose_row_changed_since(quiet: dict[int, int], news: frozenset[int], woken: dict[int, int]) -> None:
-    assert stored.quiet_of(stored.quiet_bytes((quiet, news, woken))) == (quiet, news, woken)
+    told = (quiet, news, woken, 2**64 - 1)
+    assert stored.quiet_of(stored.quiet_bytes(told)) == told
+
+
+def test_a_quiet_list_of_an_older_version_has_no_digest() -> None:
+    assert stored.quiet_of(msgpack.packb(({1: 2}, [3], {}))) == ({1: 2}, frozenset({3}), {}, None)
 
 
 def test_the_largest_number_of_a_row_is_the_largest_that_a_database_holds() -> None:

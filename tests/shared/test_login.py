@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from nats.aio.client import Client
+from nats.protocol import command
 
 from shared import config, login
 from shared.config import NatsConfig
 from shared.errors import ConfigError
+from tests.nats_server import NatsServer
 
 
 def options(tmp_path: Path, text: str | bytes) -> dict[str, object]:
@@ -144,3 +149,36 @@ def test_the_collector_s_import_of_nats_brings_nothing_heavy() -> None:
     program = f"import sys; from shared import jetstream; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+class Recorder(Client):
+    """nats-py's own client, that tells what it would have written."""
+
+    sent = b""
+
+    async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
+        self.sent = cmd
+
+
+@given(
+    st.dictionaries(st.sampled_from(["Wazuh-Kind", "ce-id", "Nats-Msg-Id", "odd name", "é"]), st.text(" ab:\t\n\r\x0b\xa0é", max_size=4))
+)
+@example({"Wazuh-Kind": "moved", "ce-id": "evt"})
+async def test_a_block_of_headers_is_what_nats_py_writes_or_left_to_it(headers: dict[str, str]) -> None:
+    plain = all(value.isascii() and value.isalpha() for value in headers.values()) and not {"odd name", "é"} & headers.keys()
+    client, block = Recorder(), login.plain_block(headers)
+    assert block is not None or not plain
+    if block is not None:
+        await client._send_publish("a.b", "", b"body", 4, headers)
+        assert client.sent == command.hpub_cmd("a.b", "", block, b"body")
+
+
+async def test_what_is_odd_goes_nats_pys_own_way(nats_server: NatsServer) -> None:
+    """A line's end in a value never begins another header."""
+    client = login.SecureClient()
+    await client.connect(nats_server.url)
+    inbox = await client.subscribe("x")
+    for headers in ({"A": "1\r\nB: 2"}, {"A": " 1 "}, {"A": "1"}):
+        await client.publish("x", b"", headers=headers)
+    assert [(await inbox.next_msg(5)).headers for _ in range(3)] == [{"A": "1  B: 2"}, {"A": "1"}, {"A": "1"}]
+    await client.close()

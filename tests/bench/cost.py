@@ -1,0 +1,116 @@
+"""cost: what a collector takes of its host, with TLS, HMAC, metrics, health and spool, without OTLP; fleets write real keepalives.
+
+The share of wazuh-db's time is the count of its probes and reads times what they cost the real daemon (DESIGN: measured on 4.14), not
+the simulator's own time.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from tests.bench import usage
+from tests.bench.figures import Bar, Figure
+from tests.bench.fleet import Fleet
+from tests.bench.parts import Bench
+from tests.bench.stage import Stage, script
+from tests.collector.process import CollectorProcess
+
+NAME: Final = "cost"
+HELP: Final = "memory and CPU of a collector, and its share of wazuh-db's time, by size of the fleet"
+
+SIZES: Final = {1_000: (50.0, 1.0), 10_000: (50.0, 3.0), 50_000: (None, None)}
+"""agents -> bars: MiB resident, per cent of a core."""
+
+WINDOW: Final = 60.0  # seconds of one round: a full snapshot is in each
+SETTLE: Final = 12.0  # seconds: the first full, the pace and the rhythm are found by then
+BUDGET: Final = 1.0  # per cent: collector.source_budget
+
+PROBE_S: Final = (0.0004, 1_000), (0.0033, 10_000)
+"""(seconds, agents) of one probe on the real daemon."""
+ROW_S: Final = 0.15 / 20_000
+"""Seconds per row of a whole read on the real daemon: 20,000 rows of 5 columns in 0.15 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A process at one moment."""
+
+    cpu: float  # seconds so far
+    memory: float  # MiB
+    probes: float = 0
+    fulls: float = 0
+
+
+async def measure(bench: Bench) -> AsyncIterator[Figure]:
+    """Memory, CPU, and the share of wazuh-db's time."""
+    for agents, bars in {300: (None, None)}.items() if bench.quick else SIZES.items():
+        directory = bench.place(f"cost-{agents}")
+        bench.say(f"cost: {agents:,} agents: starting")
+        async with Fleet(directory, agents) as fleet, Stage(directory, tls=True) as stage:
+            collector = await stage.start_collector(fleet.manager.home, {"wazuh__source": "socket"})
+            authority = () if stage.authority is None else ("--authority", str(stage.authority))
+            idle = await stage.start(*script("idle.py"), "--url", stage.url, *authority)
+            async for figure in _figures(bench, agents, bars, collector, idle.pid):
+                yield figure
+
+
+async def _figures(
+    bench: Bench, agents: int, bars: tuple[float | None, float | None], collector: CollectorProcess, idle: int
+) -> AsyncIterator[Figure]:
+    window = 1.0 if bench.quick else WINDOW
+    await asyncio.sleep(1.0 if bench.quick else SETTLE)
+    looks, floors = [await _look(collector)], [_plain(idle)]
+    for number in range(bench.rounds):
+        bench.say(f"cost: {agents:,} agents: round {number + 1} of {bench.rounds}, {window:g} s")
+        await asyncio.sleep(window)
+        looks.append(await _look(collector))
+        floors.append(_plain(idle))
+    yield Figure(
+        NAME, f"memory, {agents:,} agents", "MiB", tuple(one.memory for one in looks[1:]), tuple(one.memory for one in floors[1:]),
+        "idle asyncio + nats-py", _at_most(bars[0]), plot=("collector's memory, MiB", "resident", agents),
+    )  # fmt: skip
+    shares = tuple(100 * (b.cpu - a.cpu) / window for a, b in pairwise(looks))
+    yield Figure(
+        NAME, f"CPU, {agents:,} agents", "% of a core", shares, (), "", _at_most(bars[1]), plot=("CPU, % of a core", "collector", agents)
+    )
+    yield Figure(
+        NAME, f"share of wazuh-db's time, {agents:,} agents", "%",
+        tuple(100 * _busy(a, b, agents) / window for a, b in pairwise(looks)), (), "",
+        note=f"{(looks[-1].probes - looks[0].probes) / window / bench.rounds:.1f} probes a second of {probe_seconds(agents) * 1000:.1f} ms,"
+        f" beside them the periodic fulls; the budget of probes is {BUDGET:g} %",
+        plot=("CPU, % of a core", "share of wazuh-db's time", agents),
+    )  # fmt: skip
+
+
+def _at_most(limit: float | None) -> Bar | None:
+    return None if limit is None else Bar("at most", limit)
+
+
+def probe_seconds(agents: int) -> float:
+    """What a probe of a fleet of this size costs the real daemon: a line through the two that were measured."""
+    (low, few), (high, many) = PROBE_S
+    return low + (high - low) * (agents - few) / (many - few) if agents > few else low * agents / few
+
+
+def _busy(before: Look, after: Look, agents: int) -> float:
+    """Seconds that the real daemon would have worked for us."""
+    return (after.probes - before.probes) * probe_seconds(agents) + (after.fulls - before.fulls) * agents * ROW_S
+
+
+async def _look(collector: CollectorProcess) -> Look:
+    _, page = await collector.get("/metrics")
+    probes = _value(page, "wazuh_jetstream_collector_probes_total")
+    fulls = _value(page, 'wazuh_jetstream_collector_reads_total{kind="full"}')
+    return Look(usage.cpu_seconds(collector.pid), usage.memory(collector.pid).now, probes, fulls)
+
+
+def _plain(pid: int) -> Look:
+    return Look(usage.cpu_seconds(pid), usage.memory(pid).now)
+
+
+def _value(page: str, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+    return float(found[1]) if found else 0.0

@@ -1,0 +1,99 @@
+"""seed: the seed's own plan beside this program, on the same manager at the same time: latency and CPU on the manager's host.
+
+The kinder peer reads over wazuh-db's socket, as this program does. The seed's own words are the file, which Wazuh writes each 61 s.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from tests.bench import seed_design, usage
+from tests.bench.figures import Bar, Figure, quantile
+from tests.bench.fleet import Fleet
+from tests.bench.parts import Bench
+from tests.bench.stage import Stage, script
+from tests.bench.subscriber import Subscriber, of_event
+from tests.demo.audience import STREAM
+from tests.manager.driver import unix_now
+
+NAME: Final = "seed"
+HELP: Final = "the seed's plan (poll 5 s, read all, compare, publish one by one) as a peer: latency and CPU"
+
+FASTER: Final = 0.05  # of its p99: twenty times lower
+WATCHED: Final = 200
+SETTLE: Final = 12.0
+MS: Final = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A fleet, and how the peer reads it."""
+
+    agents: int
+    way: str  # socket, file
+    seconds: float
+    rate: float = 5.0
+    judged: bool = True
+
+
+CASES: Final = (Case(1_000, "socket", 30), Case(10_000, "socket", 30), Case(1_000, "file", 70, rate=2.0, judged=False))
+QUICK: Final = (Case(300, "socket", 2, rate=20, judged=False),)
+
+
+async def measure(bench: Bench) -> AsyncIterator[Figure]:
+    """Both at once on one manager, so that neither has the better weather."""
+    for case in QUICK if bench.quick else CASES:
+        directory = bench.place(f"seed-{case.agents}-{case.way}")
+        async with (
+            Fleet(directory, case.agents) as fleet,
+            Stage(directory) as stage,
+            Subscriber(stage.url, STREAM, "wazuh.agent.*.status", of_event) as ours,
+            Subscriber(stage.url, seed_design.STREAM, seed_design.SUBJECTS, of_event, make=True) as theirs,
+        ):
+            async for figure in _figures(bench, case, fleet, stage, (ours, theirs)):
+                yield figure
+
+
+async def _figures(bench: Bench, case: Case, fleet: Fleet, stage: Stage, both: tuple[Subscriber, Subscriber]) -> AsyncIterator[Figure]:
+    await stage.start_relay()
+    collector = await stage.start_collector(fleet.manager.home, {"wazuh__source": "socket"})
+    where = ("--file", str(fleet.manager.database)) if case.way == "file" else ("--socket", str(fleet.manager.socket))
+    peer = await stage.start(*script("seed_design.py"), "--url", stage.url, *where)
+    await asyncio.sleep(1 if bench.quick else SETTLE)
+    latencies: tuple[list[float], list[float]] = ([], [])
+    shares: tuple[list[float], list[float]] = ([], [])
+    for number in range(1 if case.way == "file" else bench.rounds):
+        bench.say(f"seed: {case.agents:,} agents, {case.way}: round {number + 1}, {case.seconds:g} s and what is late")
+        pids, began = (collector.pid, peer.pid), unix_now()
+        before = [usage.cpu_seconds(pid) for pid in pids]
+        await _round(case, fleet, both)
+        for i, pid in enumerate(pids):
+            shares[i].append(100 * (usage.cpu_seconds(pid) - before[i]) / (unix_now() - began))
+            latencies[i].append(MS * quantile(both[i].latencies, 0.99))
+    name = f"{case.agents:,} agents, by the {case.way}"
+    chart = ("latency, ms", "p99 of ours beside the seed's", case.agents) if case.way == "socket" else None
+    yield Figure(
+        NAME, f"p99, {name}", "ms", tuple(latencies[0]), tuple(latencies[1]), "the seed's plan",
+        Bar("at most", FASTER, "ratio") if case.judged else None, plot=chart,
+    )  # fmt: skip
+    yield Figure(
+        NAME, f"CPU on the manager, {name}", "% of a core", tuple(shares[0]), tuple(shares[1]), "the seed's plan",
+        Bar("at most", 1.0, "ratio") if case.judged else None,
+    )  # fmt: skip
+
+
+async def _round(case: Case, fleet: Fleet, both: tuple[Subscriber, Subscriber]) -> None:
+    for subscriber in both:
+        subscriber.begin()
+
+    def written(number: int, status: str, at: float) -> None:
+        for subscriber in both:
+            subscriber.written(number, status, at)
+
+    await fleet.changes(range(1, WATCHED + 1), case.rate, case.seconds, written)
+    deadline = unix_now() + (80 if case.way == "file" else 20)
+    while any(subscriber.waiting for subscriber in both) and unix_now() < deadline:
+        await asyncio.sleep(0.05)
+    if both[0].waiting:
+        raise RuntimeError(f"nothing came of {both[0].waiting} changes")

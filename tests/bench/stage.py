@@ -1,0 +1,130 @@
+"""The processes of a measurement: nats-server, relay and collector as they are run, with the product's own defaults.
+
+Leaving it ends every process that it started.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.bench.fleet import NODE
+from tests.collector.process import CollectorProcess
+from tests.nats_server import NatsServer
+from tests.relay.rig import Rig
+from tests.soak.processes import Service
+
+SIGNATURES: Final[dict[str, dict[str, str]]] = {"HMAC": {}}
+"""How events may be signed -> the relay's environment for it. A second way is one line here, and every figure has it."""
+
+_FOR_TESTS_ALONE: Final = ("TICK_INTERVAL", "HEARTBEAT_INTERVAL", "RESET_GRACE")
+
+
+class Stage:
+    """A nats-server with the product's streams; `nodes` are in the relay's keyring. `tls`: with TLS, where openssl is there to make a
+    certificate."""
+
+    def __init__(self, directory: Path, *nodes: str, tls: bool = False, ledger_url: str = "", signature: str = "HMAC") -> None:
+        self.directory = directory
+        certificate = _certificate(directory) if tls else None
+        self.nats = NatsServer(directory / "nats", "" if certificate is None else _block(*certificate))
+        self.rig = Rig(directory, self.nats, *(nodes or (NODE,)))
+        for name in _FOR_TESTS_ALONE:
+            del self.rig.environ[f"WAZUH_JETSTREAM__RELAY__{name}"]
+        self.rig.environ |= SIGNATURES[signature]
+        self.url = self.nats.url if certificate is None else self.nats.url.replace("nats://", "tls://")
+        self.authority = None if certificate is None else certificate[0]
+        self.rig.environ["WAZUH_JETSTREAM__NATS__URL"] = self.url
+        if certificate is not None:
+            self.rig.environ["WAZUH_JETSTREAM__NATS__TLS_CA"] = str(certificate[0])
+        if ledger_url:
+            self.rig.environ["WAZUH_JETSTREAM__RELAY__LEDGER_URL"] = ledger_url
+        self.relay = Service("relay", "relay", ("-m", "relay", "run"), self.rig.environ, directory / "relay.log")
+        self._collectors: list[CollectorProcess] = []
+        self._others: list[asyncio.subprocess.Process] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.rig.provision()
+        except BaseException:
+            self.nats.kill()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for other in self._others:
+            with contextlib.suppress(ProcessLookupError):
+                other.kill()
+            await other.wait()
+        for collector in self._collectors:
+            await collector.kill()
+        await self.relay.kill()
+        await asyncio.to_thread(self.nats.kill)
+
+    async def start_relay(self) -> None:
+        """Returns when it says that it runs. RuntimeError where it does not."""
+        saying = asyncio.create_task(self.relay.says("the relay runs", 60))
+        await self.relay.start()
+        if not await saying:
+            raise RuntimeError(f"the relay did not start:\n{self.relay.tail()}")
+
+    async def start_collector(self, home: Path, settings: Mapping[str, str] | None = None) -> CollectorProcess:
+        """A collector of NODE, reading the manager at `home`, with its key from the relay's keyring."""
+        directory = self.directory / f"collector-{len(self._collectors)}"
+        directory.mkdir()
+        key = self.directory / "keyring" / NODE / "current.key"
+        own = {"wazuh__poll_interval": "5s", "security__signing_key_path": str(key), **(settings or {})}
+        if self.authority is not None:
+            own["nats__tls_ca"] = str(self.authority)
+        collector = CollectorProcess(directory, home, self.url, **own)
+        self._collectors.append(collector)
+        await collector.start()
+        return collector
+
+    async def start(self, *command: str) -> asyncio.subprocess.Process:
+        """Any other process, with pipes for its input and output."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        self._others.append(process)
+        return process
+
+
+def script(name: str) -> tuple[str, ...]:
+    """The command of a script beside this module."""
+    return (sys.executable, str(Path(__file__).with_name(name)))
+
+
+async def run_script(name: str, *arguments: str) -> bytes:
+    """What such a script prints. RuntimeError where it fails."""
+    process = await asyncio.create_subprocess_exec(*script(name), *arguments, stdout=asyncio.subprocess.PIPE)
+    try:
+        said, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode:
+        raise RuntimeError(f"{name} {' '.join(arguments)} ended with {process.returncode}")
+    return said
+
+
+def _certificate(directory: Path) -> tuple[Path, Path] | None:
+    """A certificate for 127.0.0.1 and its key, made by openssl; None where that is not installed."""
+    if shutil.which("openssl") is None:
+        return None
+    certificate, key = directory / "tls.pem", directory / "tls.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+def _block(certificate: Path, key: Path) -> str:
+    return f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}'
