@@ -56,18 +56,17 @@ _SEVERITIES: Final = {
 class Exporting:
     """Everything that is exported by one process; see `shared.tracing.Tracing`. Raises ValueError for settings it cannot use."""
 
-    on = True
-
     def __init__(
         self, service: Service, instance: str, endpoint: str | None, metrics: Telemetry, clock: Clock, environ: Mapping[str, str]
     ) -> None:
         self._clock = clock
+        self.on = _asked_for(environ, "TRACES")
         self._closing: list[Callable[[], object]] = []
         self._ids = _Ids()
         _complain_rarely(clock)
         resource = Resource.create({"service.name": f"wazuh-{service}", "service.version": VERSION, "service.instance.id": instance})
         self._spans = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
-        if _asked_for(environ, "TRACES"):
+        if self.on:
             self._spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=_url(endpoint, "traces"))))
             self._closing.append(self._spans.shutdown)
         self._tracer = self._spans.get_tracer(SCOPE, VERSION)
@@ -80,12 +79,14 @@ class Exporting:
 
     def sampled(self, span: Context) -> Context:
         """The root span, marked as OpenTelemetry's sampler decides (OTEL_TRACES_SAMPLER; by default all)."""
+        if not self.on:
+            return span
         decision = self._spans.sampler.should_sample(None, int(span.trace_id, 16), "root").decision
         return replace(span, sampled=decision is Decision.RECORD_AND_SAMPLE)
 
     def tell(self, step: Step) -> None:
         """Record a step whose span is sampled."""
-        if not step.span.sampled:
+        if not (self.on and step.span.sampled):
             return
         self._ids.next(step.span)
         zero = time.time_ns() - round(self._clock.monotonic() * 1e9)
@@ -142,8 +143,13 @@ class _Lines(logging.Handler):
         self._provider = provider
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name.partition(".")[0] in _LIBRARIES:
-            return
+        if record.name.partition(".")[0] not in _LIBRARIES:
+            try:
+                self._send(record)
+            except Exception:  # noqa: BLE001 -- as every handler of the standard library: a log line never breaks what logs it
+                self.handleError(record)
+
+    def _send(self, record: logging.LogRecord) -> None:
         fields = logs.fields(record)
         spans = Context(str(fields.get("trace_id", "")), str(fields.get("span_id", "")) or "0", sampled=True)
         self._provider.get_logger(record.name).emit(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared import config, tracing
+from shared import config, trace, tracing
 from shared.errors import ConfigError
 from shared.telemetry import Telemetry
 from tests.clock import ManualClock
@@ -53,6 +53,24 @@ def test_that_opentelemetry_is_missing_is_one_sentence(monkeypatch: pytest.Monke
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ConfigError, match=r"pip install 'wazuh-jetstream\[otlp\]'"):
         begin({}, otlp_endpoint="http://127.0.0.1:4318")
+
+
+def test_a_signal_that_is_left_out_is_not_said_to_be_recorded() -> None:
+    left_out = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
+    made = begin(left_out, otlp_endpoint="http://127.0.0.1:1")
+    assert made is not tracing.OFF
+    assert not made.on
+    assert not made.sampled(trace.root("s", 1, 1)).sampled
+    made.close()
+
+
+@pytest.mark.parametrize(("ratio", "share"), [("1", 100), ("0", 0)])
+def test_opentelemetrys_own_sampler_decides(ratio: str, share: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
+    made = begin({"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}, otlp_endpoint="http://127.0.0.1:1")
+    assert sum(made.sampled(trace.root("s", 1, seq)).sampled for seq in range(100)) == share
+    made.close()
 
 
 @pytest.mark.parametrize("interval", ["soon", "0", "-5", "nan"])
