@@ -34,6 +34,10 @@ soak: $(VENV)/.ready ## Kill and break everything while agents live, then hold E
 bench: $(VENV)/.ready ## Measure how fast and how small, each figure beside a floor or a peer, and its bar (ARGS="--only latency --json", --list, --quick, --rounds 3, --out DIR)
 	@$(BIN)/python tests/bench/run.py $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.ready ## Feed mutated bytes to every border: decoder, events, Wazuh's answers and files, configuration (ARGS="--inputs 1000000 --seed 1 --json")
+	@$(BIN)/python tests/fuzz/run.py $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/ruff format --check .

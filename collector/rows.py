@@ -28,7 +28,7 @@ NAMES: Final = ("i", "n", "a", "s", "c", "d", "k", "t", "o")
 """id, name, ip, status, code, disconnection_time, last_keepalive, date_add, node_name in an answer."""
 
 MAX_ID: Final = 99_999_999  # 8 digits: wazuh/wazuh src/addagent/validate.c
-MAX_NAME: Final = 256  # characters; Wazuh allows 128 (validate.c), its database any number
+MAX_NAME: Final = 4096  # characters; Wazuh allows 128 (validate.c), its database any number
 MAX_TIME: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, which Wazuh itself writes for agent 0
 MAX_CODE: Final = 9  # Wazuh knows 0 to 5; the probe has one character for it
 VERSION_5_0: Final = 500

@@ -149,14 +149,14 @@ GOOD: tuple[object, ...] = (1, "web", "any", "active", 0, 0, 10, 5, "node01")
     ("at", "value"),
     [
         (0, None), (0, 0), (0, -1), (0, 100_000_000), (0, "1"), (0, 1.0), (0, True),
-        (1, None), (1, 5), (1, b"web"), (1, "x" * 257), (1, "half \ud800"),
+        (1, None), (1, 5), (1, b"web"), (1, "x" * 4097), (1, "half \ud800"),
         (2, 1), (2, "x" * 100_000),
         (3, None), (3, "gone"), (3, "Active"), (3, 1), (3, []),
         (4, -1), (4, 10), (4, "3"), (4, 1.5),
         (5, None), (5, -1), (5, 253_402_300_800), (5, "now"),
         (6, -1), (6, "now"), (6, float("nan")),
         (7, None), (7, 2**63),
-        (8, {}), (8, "n" * 257),
+        (8, {}), (8, "n" * 4097),
     ],
 )  # fmt: skip
 def test_a_hostile_value_costs_its_own_row_alone(at: int, value: object) -> None:

@@ -134,6 +134,24 @@ def test_provision_says_what_it_did(rig: Rig, out: Captured) -> None:
     assert json.loads(out.readouterr().out)[0] == "stream WAZUH_RAW: unchanged"
 
 
+def test_provision_makes_a_consumer_for_a_siem_once(rig: Rig, out: Captured) -> None:
+    """Its filters are what is asked for, and can be changed by asking again."""
+    asked = ["provision", "--consumer", "siem", "--consumer", "soc"]
+    assert main(asked) == 0
+    assert out.readouterr().out.splitlines()[-2:] == ["consumer siem on WAZUH_EVENTS: created", "consumer soc on WAZUH_EVENTS: created"]
+    assert main(asked) == 0
+    assert out.readouterr().out.splitlines()[-2:] == ["consumer siem on WAZUH_EVENTS: unchanged", "consumer soc on WAZUH_EVENTS: unchanged"]
+    assert main([*asked, "--filter", "agent.*.moved"]) == 0
+    assert "updated (filter_subjects ['wazuh.agent.*.status', 'wazuh.security.manager_events'] -> " in out.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "*", "x" * 65, "é"])
+def test_a_consumer_has_a_name_that_nats_takes(rig: Rig, out: Captured, name: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["provision", "--consumer", name])
+    assert "no name of a consumer" in out.readouterr().err
+
+
 # agents ---------------------------------------------------------------------------------------------------------------
 
 

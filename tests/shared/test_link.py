@@ -315,3 +315,30 @@ async def test_an_election_is_waited_out_and_each_message_is_stored_once(cluster
 async def publish_ids(connection: Connection, numbers: range) -> None:
     for number in numbers:
         await connection.publish("s.x", b"", {"Nats-Msg-Id": f"id{number}"}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("role", "configured", "prefix"),
+    [(None, None, "_INBOX_a%2Eb"), ("relay", None, "_INBOX_relay"), ("collector-w.1", "_INBOX_siem", "_INBOX_siem")],
+)
+async def test_answers_come_to_the_inbox_of_the_role_or_of_the_configuration(
+    tmp_path: Path, role: str | None, configured: str | None, prefix: str
+) -> None:
+    """The server lets nobody listen elsewhere, and a request is answered."""
+    rights = f'{{ subscribe: ["{prefix}.>"] }}'
+    users_of = f'authorization {{ users: [ {{ user: "u", password: "p", permissions: {rights} }} ] }}'
+    server, path = NatsServer(tmp_path / "nats", users_of), tmp_path / "credentials"
+    path.touch(mode=0o600)
+    path.write_text("u:p")
+    states = States()
+    connection = Connection(config_of(server, credentials_file=path, inbox_prefix=configured), "a.b", states, jitter=lambda: 0.1, role=role)
+    await connection.start()
+    try:
+        await make_stream(connection)
+        await make_consumer(connection)
+        await publish(connection, b"1")
+        assert len(await read(jetstream.Puller(connection, "S", "c"), 1)) == 1
+    finally:
+        await connection.close()
+        server.kill()
+    assert "nats_error" not in [state for state, _ in states.told]
