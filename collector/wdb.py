@@ -306,7 +306,6 @@ class SocketSource:
             return _NOTHING
         if self._clock.monotonic() < self._probe_at and not self._unsettled and told.is_at(self._glance()):
             return _NOTHING
-        self._probe_at = self._clock.monotonic() + self._longest
         parts: list[rows.Decoded] = []
         gone: list[int] = []
         for _ in range(_ROUNDS):
@@ -320,6 +319,8 @@ class SocketSource:
             told.forget(left)
             gone += left
             parts += self._fetch(told, fresh)
+        # News comes after news: then a glance would be in vain.
+        self._probe_at = 0.0 if parts or gone else self._clock.monotonic() + self._longest
         return _Found(rows.together(parts), tuple(gone))
 
     def _glance(self) -> rows.Glance:

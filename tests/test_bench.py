@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench import cost, figures, plot, run, table, voices
+from tests.bench import figures, plot, probing, run, table, voices
 from tests.bench.figures import Bar, Figure
 
 VALUES = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=9).map(tuple)
@@ -103,7 +103,7 @@ def test_a_scale_keeps_the_order_and_its_ends(least: float, factor: float) -> No
 
 
 def test_a_probes_cost_runs_through_what_was_measured_on_the_real_daemon() -> None:
-    assert [cost.probe_seconds(agents) for agents in (500, 1_000, 10_000)] == pytest.approx([0.0002, 0.0004, 0.0033])
+    assert [probing.probe_seconds(agents) for agents in (500, 1_000, 10_000)] == pytest.approx([0.0002, 0.0004, 0.0033])
 
 
 def test_a_part_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

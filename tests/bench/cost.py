@@ -28,8 +28,6 @@ WINDOW: Final = 60.0  # seconds of one round: a full snapshot is in each
 SETTLE: Final = 12.0  # seconds: the first full, the pace and the rhythm are found by then
 BUDGET: Final = 1.0  # per cent: collector.source_budget
 
-PROBE_S: Final = (0.0004, 1_000), (0.0033, 10_000)
-"""(seconds, agents) of one probe on the real daemon."""
 ROW_S: Final = 0.15 / 20_000
 """Seconds per row of a whole read on the real daemon: 20,000 rows of 5 columns in 0.15 s."""
 
@@ -53,7 +51,7 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
             collector = await stage.start_collector(fleet.manager.home, {"wazuh__source": "socket"})
             authority = () if stage.authority is None else ("--authority", str(stage.authority))
             idle = await stage.start(*script("idle.py"), "--url", stage.url, *authority)
-            look = probe_seconds(agents) * probing.glance_share(directory / "probing.db", agents)
+            look = probing.measured(directory / "probing.db", agents).real_glance
             async for figure in _figures(bench, agents, bars, collector, idle.pid, look):
                 yield figure
 
@@ -88,12 +86,6 @@ async def _figures(
 
 def _at_most(limit: float | None) -> Bar | None:
     return None if limit is None else Bar("at most", limit)
-
-
-def probe_seconds(agents: int) -> float:
-    """What a probe of a fleet of this size costs the real daemon: a line through the two that were measured."""
-    (low, few), (high, many) = PROBE_S
-    return low + (high - low) * (agents - few) / (many - few) if agents > few else low * agents / few
 
 
 def _busy(before: Look, after: Look, agents: int, glance: float) -> float:
