@@ -25,7 +25,7 @@ class Known:
         self._times = array("q")
         self._added = array("q")
         self._vector = bytearray()
-        self._id_sum = self._disconnection_sum = self._added_sum = 0
+        self._id_sum = self._disconnection_sum = self._added_sum = self._mark_sum = 0
         self._unreadable: set[int] = set()
         self._blind = False
         self.put(decoded)
@@ -46,6 +46,7 @@ class Known:
         self._blind = self._blind or number in self._unreadable
         self._disconnection_sum += (time - self._times[at]) * _weight(number)
         self._added_sum += (added - self._added[at]) * _weight(number)
+        self._mark_sum += (rows.weighed(mark[0]) - rows.weighed(self._vector[at])) * _weight(number)
         self._times[at], self._added[at], self._vector[at : at + 1] = time, added, mark
 
     def _insert(self, at: int, number: int) -> None:
@@ -64,6 +65,11 @@ class Known:
             self._id_sum -= number
             del self.ids[at], self._times[at], self._added[at], self._vector[at]
 
+    def is_at(self, glance: rows.Glance) -> bool:
+        """Whether a glance shows what has been told. It is a sum: two changes that make it up show in the next probe."""
+        total = self._disconnection_sum + self._added_sum + self._mark_sum
+        return not self._blind and (len(self.ids), total) == (glance.count, glance.total)
+
     def moved(self, new: rows.Probe) -> rows.Moved:
         """What differs in a probe from what has been told."""
         alike = (len(self.ids), self._id_sum, new.count) == (new.count, new.id_sum, len(new.vector))
@@ -80,6 +86,7 @@ class Known:
     def _adopt(self, new: rows.Probe) -> None:
         for at, byte in enumerate(new.vector):
             if self._vector[at] == rows.UNREAD[0]:
+                self._mark_sum += rows.weighed(byte) * _weight(self.ids[at])
                 self._vector[at] = byte
         self._disconnection_sum, self._added_sum, self._blind = new.disconnection_sum, new.added_sum, False
 

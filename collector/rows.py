@@ -11,6 +11,7 @@ Rules
    there, although it cannot be read.
  * The probe answers with one text. wazuh-db turns every number into a double (wazuh/wazuh src/wazuh_db/wdb.c,
    wdb_exec_stmt), so that a sum above 2**53 would not arrive as it left.
+ * A glance is one sum over all that a probe shows, at less than half of its cost: where it is the sum of what was told, nothing moved.
  * The probe shows, by ascending id, one character an agent (`mark`): its status, its code, and whether its node_name is
    this node's own, for a row may pass from a worker to the master and stay active all the while. Two weighted sums show
    what leaves that alone: a disconnection_time or a date_add that moved.
@@ -71,6 +72,7 @@ class Schema:
     disconnection_time: str
     last_keepalive: str
     probe: str  # the text that parse_probe reads
+    glance: str  # the text that parse_glance reads
 
 
 def schema(columns: Iterable[object], user_version: object, metadata_version: object, own: str) -> Schema:
@@ -103,12 +105,16 @@ def schema(columns: Iterable[object], user_version: object, metadata_version: ob
     weighed = (name if name in have else "0" for name in ("disconnection_time", "date_add"))  # sum() passes over a NULL
     sums = "||' '||".join(f"ifnull(sum({value}*{_WEIGHT}),0)" for value in weighed)
     vector = _mark(number("status_code"), values[8], own)
+    plain = {name: name if name in have else "0" for name in ("disconnection_time", "date_add", "status_code")}
+    is_own = f"(node_name is {_quoted(own)})" if "node_name" in have else "0"
+    shown = "+".join((*plain.values(), f"length(connection_status)*10+{_OWN}*{is_own}"))  # with a NULL it is no row's: a probe tells
     return Schema(
         db_version=_db_version(user_version, metadata_version),
         values=",".join(f"{value} {name}" for value, name in zip(values, NAMES, strict=True)),
         disconnection_time=number("disconnection_time"),
         last_keepalive=values[6],
         probe=f"count(*)||' '||ifnull(sum(id),0)||' '||{sums}||' '||total_changes()||' '||ifnull(group_concat({vector},''),'') p",
+        glance=f"count(*)||' '||ifnull(sum(({shown})*{_WEIGHT}),0)||' '||total_changes() g",
     )
 
 
@@ -127,6 +133,15 @@ def _mark(code: str, node_name: str, own: str) -> str:
 def mark(row: AgentRow, own: str) -> bytes:
     """The character that the probe shows of a row on the node of that name."""
     return bytes((_MARKS[row.status] + (row.code or 0) + _OWN * (row.node_name == own),))
+
+
+def weighed(mark_byte: int) -> int:
+    """What a glance adds, beside its times, for a row that has this mark."""
+    own = mark_byte - _OWN in _SHOWN
+    return _SHOWN.get(mark_byte - _OWN * own, 0) + _OWN * own
+
+
+_SHOWN: Final = {base + code: len(status) * 10 + code for status, base in _MARKS.items() for code in range(MAX_CODE + 1)}
 
 
 def _quoted(text: str) -> str:
@@ -183,6 +198,11 @@ def probe(table: Schema, after: int, up_to: int | None) -> str:
     """One range of the probe. `not indexed` makes SQLite walk the table, so that group_concat meets ascending ids."""
     bound = "" if up_to is None else f" and id<={up_to:d}"
     return f"select {table.probe} from agent not indexed where id>{after:d}{bound}"
+
+
+def glance(table: Schema) -> str:
+    """A glance at the whole table."""
+    return f"select {table.glance} from agent not indexed where id>0"
 
 
 def probe_ranges(ids: Sequence[int]) -> list[tuple[int, int | None]]:
@@ -324,6 +344,24 @@ def parse_probe(text: object) -> Probe:
     except ValueError:
         raise SourceUnavailable("garbled", f"wazuh-db answered a probe with {_shown(text)}; is another program at its socket?") from None
     return Probe(fields[-1].encode("utf-8", "replace"), count, id_sum, disconnection_sum, added_sum, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A table in two numbers."""
+
+    count: int
+    total: int
+    changes: int  # as of a Probe
+
+
+def parse_glance(text: object) -> Glance:
+    """The glance in an answer. Raises SourceUnavailable: it is not one."""
+    try:
+        count, total, changes = map(int, text.split(" ") if isinstance(text, str) else ())
+    except ValueError:
+        raise SourceUnavailable("garbled", f"wazuh-db answered a glance with {_shown(text)}; is another program at its socket?") from None
+    return Glance(count, total, changes)
 
 
 def join_probes(parts: Sequence[Probe]) -> Probe:

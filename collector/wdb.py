@@ -209,7 +209,8 @@ class SocketSource:
         """`budget` is the share of wazuh-db's time that looking may take, `poll_interval` (seconds) the longest pause, and `own`
         what rows call this node."""
         self._wdb, self._clock, self._own = database, clock, own
-        self._pace = cadence.Pace(budget, poll_interval)
+        self._pace, self._longest = cadence.Pace(budget, poll_interval), poll_interval
+        self._probe_at = 0.0  # monotonic seconds: a glance is not enough any more
         self._table: rows.Schema | None = None
         self._connections = 0  # the connection that `_table` was learnt from
         self._known: known.Known | None = None
@@ -308,6 +309,8 @@ class SocketSource:
             return _EVERYTHING
         if self._idle and self._value(rows.TOTAL_CHANGES, "c") == self._changes:
             return _NOTHING
+        if self._clock.monotonic() < self._probe_at and not self._unsettled and told.is_at(self._glance()):
+            return _NOTHING
         parts: list[rows.Decoded] = []
         gone: list[int] = []
         for _ in range(_ROUNDS):
@@ -321,13 +324,20 @@ class SocketSource:
             told.forget(left)
             gone += left
             parts += self._fetch(told, fresh)
+        # News comes after news: then a glance would be in vain.
+        self._probe_at = 0.0 if parts or gone else self._clock.monotonic() + self._longest
         return _Found(rows.together(parts), tuple(gone))
+
+    def _glance(self) -> rows.Glance:
+        glance = rows.parse_glance(self._value(rows.glance(self._schema()), "g"))
+        self._idle, self._changes = glance.changes == self._changes, glance.changes
+        return glance
 
     def _probe(self, told: known.Known) -> rows.Probe:
         table = self._schema()
         parts = [rows.parse_probe(self._value(rows.probe(table, *span), "p")) for span in rows.probe_ranges(told.ids)]
         probe = rows.join_probes(parts)
-        self._idle, self._changes = probe.changes == self._changes, probe.changes
+        self._idle, self._changes = False, probe.changes
         return probe
 
     def _changed(self, told: known.Known, moved: rows.Moved) -> list[rows.Decoded]:

@@ -7,6 +7,7 @@ Rules
  * What deciding EVENTS' last input again came to stays where it is what was told; else what was told does.
 """
 
+import gc
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -139,6 +140,10 @@ class Mind:
 
 def restored(book: ledger.Ledger, policy: Policy) -> Fleet:
     """The fleet that a ledger holds, with the cluster that its nodes are of."""
-    fleet = book.restore("", policy)
+    gc.disable()  # hundreds of thousands of rows come and stay: each collection meanwhile would walk them all for nothing
+    try:
+        fleet = book.restore("", policy)
+    finally:
+        gc.enable()
     fleet.cluster = next((node.cluster for node in fleet.nodes.values()), "")
     return fleet

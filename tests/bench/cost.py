@@ -1,7 +1,7 @@
 """cost: what a collector takes of its host, with TLS, HMAC, metrics, health and spool, without OTLP; fleets write real keepalives.
 
-The share of wazuh-db's time is the count of its probes and reads times what they cost the real daemon (DESIGN: measured on 4.14), not
-the simulator's own time.
+The share of wazuh-db's time is the count of looks and reads times what they cost the real daemon, not the simulator's own time. Of a
+daemon of 4.14 a probe was measured; a glance is taken for the share of that which it is here, of the same rows.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from tests.bench import usage
+from tests.bench import probing, usage
 from tests.bench.figures import Bar, Figure
 from tests.bench.fleet import Fleet
 from tests.bench.parts import Bench
@@ -28,8 +28,6 @@ WINDOW: Final = 60.0  # seconds of one round: a full snapshot is in each
 SETTLE: Final = 12.0  # seconds: the first full, the pace and the rhythm are found by then
 BUDGET: Final = 1.0  # per cent: collector.source_budget
 
-PROBE_S: Final = (0.0004, 1_000), (0.0033, 10_000)
-"""(seconds, agents) of one probe on the real daemon."""
 ROW_S: Final = 0.15 / 20_000
 """Seconds per row of a whole read on the real daemon: 20,000 rows of 5 columns in 0.15 s."""
 
@@ -53,12 +51,13 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
             collector = await stage.start_collector(fleet.manager.home, {"wazuh__source": "socket"})
             authority = () if stage.authority is None else ("--authority", str(stage.authority))
             idle = await stage.start(*script("idle.py"), "--url", stage.url, *authority)
-            async for figure in _figures(bench, agents, bars, collector, idle.pid):
+            look = probing.measured(directory / "probing.db", agents).real_glance
+            async for figure in _figures(bench, agents, bars, collector, idle.pid, look):
                 yield figure
 
 
 async def _figures(
-    bench: Bench, agents: int, bars: tuple[float | None, float | None], collector: CollectorProcess, idle: int
+    bench: Bench, agents: int, bars: tuple[float | None, float | None], collector: CollectorProcess, idle: int, glance: float
 ) -> AsyncIterator[Figure]:
     window = 1.0 if bench.quick else WINDOW
     await asyncio.sleep(1.0 if bench.quick else SETTLE)
@@ -78,9 +77,9 @@ async def _figures(
     )
     yield Figure(
         NAME, f"share of wazuh-db's time, {agents:,} agents", "%",
-        tuple(100 * _busy(a, b, agents) / window for a, b in pairwise(looks)), (), "",
-        note=f"{(looks[-1].probes - looks[0].probes) / window / bench.rounds:.1f} probes a second of {probe_seconds(agents) * 1000:.1f} ms,"
-        f" beside them the periodic fulls; the budget of probes is {BUDGET:g} %",
+        tuple(100 * _busy(a, b, agents, glance) / window for a, b in pairwise(looks)), (), "",
+        note=f"{(looks[-1].probes - looks[0].probes) / window / bench.rounds:.1f} glances a second of {glance * 1000:.1f} ms,"
+        f" beside them the periodic fulls; the budget of looking is {BUDGET:g} %",
         plot=("CPU, % of a core", "share of wazuh-db's time", agents),
     )  # fmt: skip
 
@@ -89,15 +88,9 @@ def _at_most(limit: float | None) -> Bar | None:
     return None if limit is None else Bar("at most", limit)
 
 
-def probe_seconds(agents: int) -> float:
-    """What a probe of a fleet of this size costs the real daemon: a line through the two that were measured."""
-    (low, few), (high, many) = PROBE_S
-    return low + (high - low) * (agents - few) / (many - few) if agents > few else low * agents / few
-
-
-def _busy(before: Look, after: Look, agents: int) -> float:
+def _busy(before: Look, after: Look, agents: int, glance: float) -> float:
     """Seconds that the real daemon would have worked for us."""
-    return (after.probes - before.probes) * probe_seconds(agents) + (after.fulls - before.fulls) * agents * ROW_S
+    return (after.probes - before.probes) * glance + (after.fulls - before.fulls) * agents * ROW_S
 
 
 async def _look(collector: CollectorProcess) -> Look:

@@ -69,7 +69,7 @@ class Fleet:
     def _registered(self) -> list[Write]:
         now = int(unix_now())
         keys = "".join(f"{number:03d} agent-{number} any {number:064x}\n" for number in range(1, self.agents + 1))
-        return [*(Insert(NODE, now, _row(number, now - number % int(PERIOD))) for number in self._turn), Keys(NODE, now, keys)]
+        return [*(Insert(NODE, now, row(number, now - number % int(PERIOD))) for number in self._turn), Keys(NODE, now, keys)]
 
     async def _keep_alive(self) -> None:
         began, told = unix_now(), 0
@@ -93,7 +93,7 @@ class Fleet:
         task.add_done_callback(self._tasks.discard)
 
 
-def _row(number: int, seen: int) -> dict[str, int | str | None]:
+def row(number: int, seen: int) -> dict[str, int | str | None]:
     """What remoted, modulesd and an agent leave of an agent of Linux in `agent`."""
     address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
     return {

@@ -74,6 +74,8 @@ async def _round(bench: Bench, agents: int, number: int, measured: Measured) -> 
         await mouth.say(cluster.fulls())
         await stage.start_relay()
         await decided(client, PATIENCE, 1)
+        await mouth.say([voice.beat() for voice in cluster.voices])  # as every five seconds: all of them can be heard
+        await decided(client, PATIENCE, 1)
         measured.steady.append(usage.memory(stage.relay.pid).now)
         bench.say(f"{say}: the drop")
         measured.drop.append(await _drop(client, mouth, cluster))

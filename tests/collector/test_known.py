@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from collector import known, rows
 from tests.collector import schemas
-from tests.collector.test_rows import learn, make, probe, read
+from tests.collector.test_rows import glance, learn, make, probe, read
 
 STATUSES = st.sampled_from(["active", "disconnected", "pending", "never_connected"])
 IDS = st.one_of(st.integers(1, 12), st.integers(99_999_990, 99_999_999))
@@ -53,6 +53,17 @@ def test_an_unreadable_row_that_goes_takes_its_unknown_part_of_the_sums_along() 
     assert told.moved(probe(table)) == rows.Moved(times=True)
 
 
+def test_an_unreadable_row_counts_in_a_glance_once_a_probe_has_shown_it() -> None:
+    table = make(checked=False)
+    table[0].executemany(schemas.INSERT, [schemas.agent(1), schemas.agent(2, "pending")])
+    told = known.Known(rows.Decoded(read(table).rows[:1], unreadable=(2,)), "node01")
+    assert not told.is_at(glance(table))
+    told.moved(probe(table))
+    assert told.is_at(glance(table))
+    table[0].execute("update agent set last_keepalive = last_keepalive + 20")
+    assert told.is_at(glance(table))
+
+
 class Told(RuleBasedStateMachine):
     """Follows a table as a source does; after each look it must know the table exactly."""
 
@@ -89,12 +100,14 @@ class Told(RuleBasedStateMachine):
         for _ in range(3):
             moved = self.told.moved(probe(self.table))
             assert not moved.everything
+            assert moved == rows.Moved() or not self.told.is_at(glance(self.table))
             if moved.listing:
                 self._listing()
                 continue
             ids = [*moved.ids] if moved.ids else self._times() if moved.times else []
             self._fetch(ids)
         assert self.told.moved(probe(self.table)) == rows.Moved()
+        assert self.told.is_at(glance(self.table))
         assert self.mirror == {row.id: row for row in read(self.table).rows}
 
     def _listing(self) -> None:

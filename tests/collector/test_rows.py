@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import rows
+from collector import known, rows
 from shared.errors import SourceUnavailable
 from shared.models import AgentRow
 from tests.collector import schemas
@@ -34,6 +34,10 @@ def read(table: Table) -> rows.Decoded:
 
 def probe(table: Table, after: int = 0, up_to: int | None = None) -> rows.Probe:
     return rows.parse_probe(table[0].execute(rows.probe(table[1], after, up_to)).fetchone()[0])
+
+
+def glance(table: Table) -> rows.Glance:
+    return rows.parse_glance(table[0].execute(rows.glance(table[1])).fetchone()[0])
 
 
 # The schema ---------------------------------------------------------------------------------------------------------
@@ -300,3 +304,23 @@ def test_exactly_the_agents_whose_mark_moved_are_named(agents: str, data: st.Dat
     old, new = as_probe(agents.encode()), as_probe(after.encode())
     ids = [10 * position + 1 for position in range(len(agents))]
     assert rows.moved(old, new, ids).ids == tuple(ids[position] for position in sorted(changed))
+
+
+@pytest.mark.parametrize("text", [None, 7, "", "1 2", "1 2 3 4", "a b c"])
+def test_what_is_no_glance_is_a_fault_of_the_source(text: object) -> None:
+    with pytest.raises(SourceUnavailable, match="glance"):
+        rows.parse_glance(text)
+
+
+@pytest.mark.parametrize("version", schemas.AGENT)
+def test_a_glance_is_the_sum_of_what_was_told(version: str) -> None:
+    """A keepalive alone leaves it as it is; a status, a time or a date does not."""
+    table = make(version)
+    agents = [schemas.agent(number, status) for number, status in enumerate(("active", "disconnected", "pending", "never_connected"), 1)]
+    table[0].executemany(schemas.INSERT, agents)
+    told = known.Known(read(table), "node01")
+    assert told.is_at(glance(table))
+    table[0].execute("update agent set last_keepalive = 1")
+    assert told.is_at(glance(table))
+    table[0].execute("update agent set connection_status = 'pending' where id = 1")
+    assert not told.is_at(glance(table))

@@ -404,6 +404,22 @@ def test_an_idle_node_is_asked_for_its_changes_alone(server: WdbServer, source: 
     assert rows.TOTAL_CHANGES not in selects(server), "a busy node is probed at once"
 
 
+def test_keepalives_cost_a_glance_and_now_and_then_a_probe(server: WdbServer, database: wdb.Wdb) -> None:
+    """A sum may miss what makes itself up: at each poll_interval the whole probe is asked for."""
+    watch = ManualClock()
+    source = wdb.SocketSource(database, watch, 0.01, 5.0, "node01")
+    fill(server, 10)
+    source.read()
+    asked = []
+    for seconds in (0.0, 1.0, 5.0, 1.0):
+        watch.advance(seconds)
+        server.execute("update agent set last_keepalive = last_keepalive + 1")
+        del server.requests[:]
+        assert source.poll() is None
+        asked.append([" g from" in sql for sql in selects(server)])
+    assert asked == [[False], [True], [False], [True]]
+
+
 def test_another_daemon_counts_its_changes_anew(server: WdbServer, source: wdb.SocketSource) -> None:
     fill(server, 10)
     source.read()

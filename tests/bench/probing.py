@@ -1,0 +1,65 @@
+"""What looking costs: the real daemon, as it was measured, and this machine's SQLite on the same rows.
+
+Of a wazuh-db of 4.14 a probe was measured; a glance is taken for the share of that which it is here.
+"""
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from collector import rows
+from tests.bench.fleet import NODE, row
+from tests.manager import schema
+
+TRIES: Final = 15
+PROBE_S: Final = (0.0004, 1_000), (0.0033, 10_000)
+"""(seconds, agents) of one probe on the real daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of a look at a fleet."""
+
+    probe: float  # here
+    glance: float  # here
+    real_probe: float  # on the real daemon
+
+    @property
+    def real_glance(self) -> float:
+        """On the real daemon, very likely."""
+        return self.real_probe * self.glance / self.probe
+
+    @property
+    def slowness(self) -> float:
+        """How many times as long as the real daemon this machine takes."""
+        return max(1.0, self.probe / self.real_probe)
+
+
+def probe_seconds(agents: int) -> float:
+    """What a probe of a fleet of this size costs the real daemon: a line through the two that were measured."""
+    (low, few), (high, many) = PROBE_S
+    return low + (high - low) * (agents - few) / (many - few) if agents > few else low * agents / few
+
+
+def measured(path: Path, agents: int) -> Cost:
+    """What this machine takes for a fleet of this size; a database is made at `path`."""
+    schema.create(path, "4.14")
+    with closing(schema.connect(path)) as database:
+        columns = row(1, 0)
+        text = f"INSERT INTO agent ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        database.execute("BEGIN")
+        database.executemany(text, (tuple(row(number, 1_795_400_000).values()) for number in range(1, agents + 1)))
+        database.execute("COMMIT")
+        have = [name for _, name, *_ in database.execute("PRAGMA table_info(agent)")]
+        table = rows.schema(have, 0, "7", NODE)
+        spent: dict[str, list[float]] = {rows.glance(table): [], rows.probe(table, 0, None): []}
+        for _ in range(TRIES):
+            for sql, times in spent.items():
+                began = time.perf_counter()
+                database.execute(sql).fetchall()
+                times.append(time.perf_counter() - began)
+    glance, probe = (median(times) for times in spent.values())
+    return Cost(probe, glance, probe_seconds(agents))
