@@ -114,6 +114,8 @@ class Relay:
             await pages.close()
             self._books.close()
             logs.log(LOGGER, "info", "stopped", "the relay ended")
+        if not watching.cancelled():
+            watching.result()  # it ends unasked only by an error that nobody foresaw
         return 0
 
     def stop(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from relay import consumerkeys, keys, reading, rotate, seal, tail, trust
+from relay import consumerkeys, keys, reading, rotate, run, seal, tail, trust
 from relay.encryption import EncryptionHandler
 from relay.rotate import Own
 from relay.trust import Reading
@@ -227,8 +227,8 @@ async def test_what_was_told_and_cannot_be_read_back_stops_a_relay_that_has_lost
         (rig.directory / "encryption.key").unlink()
         keygen.create(rig.directory / "encryption.key", keygen.secret_text("aes-256-gcm"))
         with pytest.raises(Stop, match=r"cannot be read back.*put that key into the keyring's directory _encryption"):
-            async with running(rig):
-                await asyncio.sleep(DEADLINE_S)
+            async with asyncio.timeout(DEADLINE_S):
+                await run.Relay(rig.settings, trust.trust(rig.settings)).run()
         assert await rig.stored(client) == before
 
 
@@ -236,6 +236,19 @@ def test_what_no_relay_can_have_encrypted_is_passed_over_as_any_other_garbage(ri
     crypt = trust.trust(rig.settings).crypt
     for given in (f"aes-256-gcm;{crypt.kid}", "rot13", ""):
         assert reading.opened_body("s", b"x" * 60, {"Wazuh-Encryption": given}, crypt) == b"x" * 60
+
+
+async def test_a_relay_whose_watch_over_its_keys_dies_ends_with_the_reason(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a relay would go on with old keys for ever."""
+
+    def unforeseen(_: object) -> trust.Trust:
+        raise RuntimeError("unforeseen")
+
+    relay = run.Relay(rig.settings, trust.trust(rig.settings))
+    monkeypatch.setattr(run, "trust", unforeseen)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        async with asyncio.timeout(DEADLINE_S):
+            await relay.run()
 
 
 @pytest.mark.parametrize("as_json", [True, False])
