@@ -5,7 +5,7 @@ Nothing is changed: the ledger is opened read-only, NATS is asked and told nothi
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final, TextIO
 
 from sqlalchemy.engine import make_url
@@ -36,12 +36,11 @@ def examine(settings: config.Config) -> list[Finding]:
 
 
 def _keys(settings: config.Config) -> Iterator[Finding]:
-    kid = ""
+    own: tuple[str, ...] = ()
     try:
-        signer = trust.signer(settings)
-        kid = signer.kid
-        beside = f", {len(signer.kids) - 1} more verify" if len(signer.kids) > 1 else ""
-        yield Finding("signing key", "ok", f"key id {kid}{beside}")
+        own = trust.signer(settings).kids
+        beside = f", {len(own) - 1} more verify" if len(own) > 1 else ""
+        yield Finding("signing key", "ok", f"key id {own[0]}{beside}")
     except ConfigError as error:
         yield Finding("signing key", "fail", str(error))
     yield from _encryption(settings.security)
@@ -52,11 +51,18 @@ def _keys(settings: config.Config) -> Iterator[Finding]:
         return
     if not nodes:
         yield Finding("keyring", "fail", "no node in it", "for each manager make a directory named like its node, with its .key file")
-    for node, keys in nodes.items():
-        if kid in keys:
-            yield Finding("keyring", "fail", f"{node} has the relay's own key", "give every manager a key of its own: it could sign events")
-        else:
-            yield Finding("keyring", "ok", f"{node}: key ids {', '.join(sorted(keys))}")
+    yield from (_node(node, keys.keys(), own, nodes) for node, keys in nodes.items())
+
+
+def _node(node: str, kids: Collection[str], own: Collection[str], nodes: keyring.Keyring) -> Finding:
+    if not set(own).isdisjoint(kids):
+        return Finding("keyring", "fail", f"{node} has the relay's own key", "give every manager a key of its own: it could sign events")
+    shared = [other for other, keys in nodes.items() if other != node and not keys.keys().isdisjoint(kids)]
+    if shared:
+        return Finding(
+            "keyring", "warn", f"{node} has a key of {shared[0]}", "give every manager a key of its own: one could speak as the other"
+        )
+    return Finding("keyring", "ok", f"{node}: key ids {', '.join(sorted(kids))}")
 
 
 def _encryption(security: config.SecurityConfig) -> Iterator[Finding]:

@@ -120,6 +120,8 @@ class Relay:
             self._books.close()
             logs.log(LOGGER, "info", "stopped", "the relay ended")
             exported.close()
+        if not watching.cancelled():
+            watching.result()  # it ends unasked only by an error that nobody foresaw
         return 0
 
     def stop(self) -> None:

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import nats
 import pytest
 
-from relay import events, heartbeat, seal
-from shared import sealing, trace
+from relay import events, heartbeat, keys, seal, trust
+from shared import config, sealing, trace
 from tests import make_docs
 from tests.nats_server import NatsServer
 from tests.relay.lab import T0, Lab, row
@@ -23,6 +23,7 @@ TEXT = README.read_text()
 EVENTS = (README.parent / "docs" / "events.md").read_text()
 RULES = (README.parent / "docs" / "rules.md").read_text()
 MONITORING = "".join((README.parent / "docs" / name).read_text() for name in ("monitoring.md", "runbook.md", "metrics.md"))
+KEYS = (README.parent / "docs" / "keys.md").read_text()
 
 
 def section(name: str, text: str = TEXT) -> str:
@@ -96,7 +97,10 @@ def test_every_rule_stands_in_both_tables() -> None:
     assert re.findall(r"^(\d+)\. ", TEXT.partition("## Which row is right")[2].partition("\n## ")[0], re.MULTILINE) == numbers
 
 
-@pytest.mark.parametrize("path", re.findall(r"`((?:relay|collector|shared|tests|deploy|docs)/[^` ]*)`", EVENTS + RULES + MONITORING + TEXT))
+PATHS = r"`((?:relay|collector|shared|tests|deploy|docs)/[^` ]*)`"
+
+
+@pytest.mark.parametrize("path", re.findall(PATHS, EVENTS + RULES + MONITORING + KEYS + TEXT))
 def test_a_file_that_is_named_is_there(path: str) -> None:
     assert (README.parent / path).exists()
 
@@ -106,7 +110,7 @@ def test_a_link_leads_somewhere(path: str) -> None:
     assert (README.parent / path).exists()
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", EVENTS + RULES + MONITORING))
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", EVENTS + RULES + MONITORING + KEYS))
 def test_a_link_from_docs_leads_somewhere(path: str) -> None:
     assert (README.parent / "docs" / path).exists()
 
@@ -131,7 +135,18 @@ def test_every_command_has_help_and_stands_in_the_readme(program: str, commands:
         assert "--config" in helped
 
 
-VERBS = ("quarantine list", "quarantine show", "quarantine retry", "quarantine drop", "nodes list", "nodes forget")
+VERBS = (
+    "keys generate",
+    "keys list",
+    "keys rotate",
+    "keys export",
+    "quarantine list",
+    "quarantine show",
+    "quarantine retry",
+    "quarantine drop",
+    "nodes list",
+    "nodes forget",
+)
 
 
 @pytest.mark.parametrize("words", VERBS)
@@ -142,6 +157,34 @@ def test_every_verb_of_a_command_has_help_and_stands_in_the_readme(words: str) -
     assert "--json" in helped
     command, verb = words.split()
     assert re.search(rf"wazuh-relay {command} [^`]*\b{verb}\b", TEXT), words
+
+
+DOCUMENTS = {"README.md": TEXT, "docs/events.md": EVENTS, "docs/rules.md": RULES, "docs/keys.md": KEYS}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [(n, p) for n, text in DOCUMENTS.items() for p in re.findall(r"\]\((?!https?:)([^)#]+)\)", text)]
+)
+def test_a_link_leads_somewhere_from_where_it_stands(name: str, path: str) -> None:
+    assert (README.parent / name).parent.joinpath(path).exists()
+
+
+def test_the_page_of_keys_decrypts_the_vectors() -> None:
+    code = re.sub(r"^```python\n|\n```$", "", section("decrypt", KEYS).strip())
+    names: dict[str, Any] = {}
+    exec(code, names)
+    vectors = README.parent / "tests" / "vectors"
+    secret = bytes.fromhex(json.loads((vectors / "keys.json").read_text())["aes-256-gcm"]["secret"])
+    for one in json.loads((vectors / "encrypted.json").read_text()):
+        told = names["decrypt"](secret, one["subject"], one["headers"], bytes.fromhex(one["body"]))
+        assert told == json.loads(bytes.fromhex(one["plaintext"])), one["what"]
+
+
+def test_the_page_of_keys_names_every_state_and_algorithm() -> None:
+    assert all(f"`{state}`" in KEYS for state in get_args(trust.State))
+    assert all(algorithm in KEYS for algorithm in keys.ALGORITHMS)
+    assert all(name in KEYS for name in (trust.RELAY, trust.ENCRYPTION, trust.NEXT, trust.PREVIOUS, trust.RETIRED))
+    assert f"more than {sealing.MAX_SIGNATURES} are refused" in KEYS
 
 
 async def test_the_readmes_subscriber_tells_a_genuine_event_from_a_forged_one(nats_server: NatsServer, tmp_path: Path) -> None:

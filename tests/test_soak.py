@@ -77,7 +77,7 @@ def moved(after: list[Message]) -> list[Message]:
 
 
 def read(messages: list[Message]) -> checker.Laws:
-    return checker.read(messages, SECRET, {})
+    return checker.read(messages, [SECRET], {})
 
 
 def broken(laws: checker.Laws) -> dict[str, int]:

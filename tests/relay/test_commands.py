@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -108,6 +109,32 @@ def test_check_tells_keys_that_cannot_be_used(lived: Rig, out: Captured) -> None
     (lived.directory / "relay.key").write_text("x")
     found = findings(out, 1)
     assert (found["keyring"], found["signing key"]) == (["fail"], ["fail"])
+
+
+def test_check_tells_managers_that_share_a_key(lived: Rig, out: Captured) -> None:
+    shutil.copy(lived.directory / "keyring" / "node01" / "current.key", lived.directory / "keyring" / "node02" / "current.key")
+    assert findings(out, 0)["keyring"] == ["warn", "warn"]
+
+
+def test_check_tells_how_it_is_with_encryption(lived: Rig, out: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lived.directory / "encryption.key"
+    monkeypatch.setenv("WAZUH_JETSTREAM__SECURITY__ENCRYPTION_KEY_PATH", str(path))
+    assert "encryption" not in findings(out, 0)  # off, and a file that is named for later
+    monkeypatch.setenv("WAZUH_JETSTREAM__SECURITY__ENCRYPT_MESSAGES", "true")
+    assert findings(out, 1)["encryption"] == ["fail"]
+    assert main(["keys", "generate", "--algorithm", "aes-256-gcm"]) == 0
+    out.readouterr()
+    assert findings(out, 0)["encryption"] == ["ok"]
+    monkeypatch.setenv("WAZUH_JETSTREAM__SECURITY__ENCRYPT_MESSAGES", "false")
+    assert findings(out, 0)["encryption"] == ["ok"]
+
+
+def test_tail_verifies_with_the_file_that_a_consumer_holds(lived: Rig, out: Captured) -> None:
+    path = lived.directory / "keys.json"
+    assert main(["keys", "export", "--out", str(path), "--with-secrets"]) == 0
+    out.readouterr()
+    assert main(["tail", "--from-start", "--limit", "1", "--json", "--keys", str(path)]) == 0
+    assert json.loads(out.readouterr().out)["verified"] is True
 
 
 def test_check_tells_nats_that_is_away(lived: Rig, out: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

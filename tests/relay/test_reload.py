@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from relay import consumerkeys, keys, reading, rotate, seal, tail, trust
+from relay import consumerkeys, keys, reading, rotate, run, seal, tail, trust
 from relay.encryption import EncryptionHandler
 from relay.rotate import Own
 from relay.trust import Reading
@@ -41,6 +41,7 @@ class Port:
 
     def __init__(self, number: int, process: asyncio.subprocess.Process) -> None:
         self.number, self.process = number, process
+        self.said = ""  # in its log, once it has ended
 
     async def reloaded(self, outcome: str) -> None:
         """Ask for the keys to be read again, and wait until they were."""
@@ -61,23 +62,15 @@ async def process(rig: Rig) -> AsyncIterator[Port]:
     """The real command, which never ends before it is told to."""
     relay = await spawn(rig)
     assert relay.stderr is not None
-    said = asyncio.create_task(_drained(relay.stderr))
+    first = await relay.stderr.readline()
+    rest, port = asyncio.create_task(relay.stderr.read()), Port(json.loads(first)["port"], relay)
     try:
-        yield Port(json.loads(await said)["port"], relay)
+        yield port
     finally:
         relay.send_signal(signal.SIGTERM)
         async with asyncio.timeout(DEADLINE_S):
             assert await relay.wait() == 0
-
-
-async def _drained(stream: asyncio.StreamReader) -> bytes:
-    """The first line; what follows is read and forgotten."""
-    first = await stream.readline()
-    _drains.add(asyncio.create_task(stream.read()))
-    return first
-
-
-_drains: set["asyncio.Task[bytes]"] = set()
+            port.said = (await rest).decode()
 
 
 async def until(rig: Rig, client: Client, statuses: int) -> list[Stored]:
@@ -178,6 +171,7 @@ BREAKS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("what", BREAKS)
 async def test_files_that_cannot_be_used_change_nothing_and_lose_nothing(rig: Rig, what: str) -> None:
     before = trust.reading(rig.settings)
+    secrets = [path.read_text().strip() for path in rig.directory.rglob("*.key")]
     async with rig.client() as client, process(rig) as relay:
         voice = NodeVoice(rig, client)
         await voice.full(2)
@@ -187,7 +181,11 @@ async def test_files_that_cannot_be_used_change_nothing_and_lose_nothing(rig: Ri
         await voice.stop(1)
         found = await until(rig, client, 1)
         ready, metrics = await page(relay.number, "/readyz"), await page(relay.number, "/metrics")
+        seen = "".join(Path(f"/proc/{relay.process.pid}/{name}").read_text() for name in ("cmdline", "environ"))
     assert unverified(found, before) == []
+    seen += ready + metrics + relay.said + "".join(f"{one.headers}{one.body!r}" for one in found)
+    assert '"keyring_refused"' in seen
+    assert not [secret for secret in secrets if secret[:16] in seen]
     assert ready.startswith("HTTP/1.1 503")
     assert '"keyring":{"ok":false' in ready
     assert "wazuh_jetstream_keyring_up 0.0" in metrics
@@ -229,8 +227,8 @@ async def test_what_was_told_and_cannot_be_read_back_stops_a_relay_that_has_lost
         (rig.directory / "encryption.key").unlink()
         keygen.create(rig.directory / "encryption.key", keygen.secret_text("aes-256-gcm"))
         with pytest.raises(Stop, match=r"cannot be read back.*put that key into the keyring's directory _encryption"):
-            async with running(rig):
-                await asyncio.sleep(DEADLINE_S)
+            async with asyncio.timeout(DEADLINE_S):
+                await run.Relay(rig.settings, trust.trust(rig.settings)).run()
         assert await rig.stored(client) == before
 
 
@@ -238,6 +236,19 @@ def test_what_no_relay_can_have_encrypted_is_passed_over_as_any_other_garbage(ri
     crypt = trust.trust(rig.settings).crypt
     for given in (f"aes-256-gcm;{crypt.kid}", "rot13", ""):
         assert reading.opened_body("s", b"x" * 60, {"Wazuh-Encryption": given}, crypt) == b"x" * 60
+
+
+async def test_a_relay_whose_watch_over_its_keys_dies_ends_with_the_reason(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a relay would go on with old keys for ever."""
+
+    def unforeseen(_: object) -> trust.Trust:
+        raise RuntimeError("unforeseen")
+
+    relay = run.Relay(rig.settings, trust.trust(rig.settings))
+    monkeypatch.setattr(run, "trust", unforeseen)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        async with asyncio.timeout(DEADLINE_S):
+            await relay.run()
 
 
 @pytest.mark.parametrize("as_json", [True, False])

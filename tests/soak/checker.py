@@ -19,7 +19,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -55,9 +55,10 @@ class Laws:
     unverified: list[str] = field(default_factory=list)
 
 
-def read(messages: Iterable[Message], secret: bytes, decided_at: Mapping[int, float]) -> Laws:
-    """All of EVENTS from its beginning. `decided_at`: Unix time of each message of RAW, by its sequence."""
-    reader = _Reader(secret, decided_at)
+def read(messages: Iterable[Message], secrets: Collection[bytes], decided_at: Mapping[int, float]) -> Laws:
+    """All of EVENTS from its beginning. `secrets`: of every key that the relays ever signed with; `decided_at`: Unix time of each
+    message of RAW, by its sequence."""
+    reader = _Reader(secrets, decided_at)
     for message in messages:
         reader.take(message)
     reader.end()
@@ -65,9 +66,9 @@ def read(messages: Iterable[Message], secret: bytes, decided_at: Mapping[int, fl
 
 
 class _Reader:
-    def __init__(self, secret: bytes, decided_at: Mapping[int, float]) -> None:
+    def __init__(self, secrets: Collection[bytes], decided_at: Mapping[int, float]) -> None:
         self.laws = Laws()
-        self._secret, self._decided_at = secret, decided_at
+        self._secrets, self._decided_at = secrets, decided_at
         self._outbox = 0
         self._ids: set[str] = set()
         self._told: set[tuple[str, str]] = set()  # (event id, last token)
@@ -79,7 +80,7 @@ class _Reader:
     def take(self, message: Message) -> None:
         where = f"message {message.sequence} on {message.subject}"
         fields = _fields(message.body)
-        if not verified(message, fields, self._secret):
+        if not any(verified(message, fields, secret) for secret in self._secrets):
             self.laws.unverified.append(where)
         self._in_order(message, where)
         identity = message.headers.get("Nats-Msg-Id", "")

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.soak import breaking, killing, spoiling
+from tests.soak import breaking, killing, rotating, spoiling
 from tests.soak.fault import Fault
 
 KINDS: Final[dict[str, type[Fault]]] = {
@@ -13,6 +13,7 @@ KINDS: Final[dict[str, type[Fault]]] = {
         killing.Crash, killing.HotJournal, killing.EmptyDb,
         breaking.CutLink, breaking.HalfOpen, breaking.DropPubAck, breaking.Password,
         breaking.ConsumerDeleted, breaking.ConsumerReset, breaking.ServerDiskFull,
+        rotating.RotateRelayKey, rotating.RotateNodeKey,
         spoiling.SpoolFull, spoiling.SpoolDiskFull, spoiling.ClockBack,
     )
 }  # fmt: skip

@@ -22,7 +22,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 
-from shared import clock
+from shared import clock, config
 from tests.manager.driver import unix_now
 from tests.nats_server import NatsServer
 from tests.soak import ledgers
@@ -203,6 +203,17 @@ class Stage:
         path.touch(mode=0o600)
         path.write_text(f"{USER}:{self.password}\n")
 
+    @property
+    def security(self) -> config.SecurityConfig:
+        """Where the relays' keys are."""
+        return config.SecurityConfig(signing_key_path=self.directory / "events.key", keyring_path=self.directory / "keyring")
+
+    @property
+    def secrets(self) -> list[bytes]:
+        """Of all keys that a relay ever signed with."""
+        paths = (self.directory / "events.key", *(self.directory / "keyring" / "_relay").glob("*.key"))
+        return [bytes.fromhex(path.read_text()) for path in paths]
+
     def clock_file(self, node: str) -> Path:
         """Where a collector's clock is set off (shared.clock)."""
         return self.directory / f"clock-{node}"
@@ -223,7 +234,7 @@ class Stage:
             "baseline_timeout": 20,
             "heartbeat_interval": 2,
         }
-        security = {"signing_key_path": str(self.directory / "events.key"), "keyring_path": str(self.directory / "keyring")}
+        security = self.security.model_dump(mode="json", include={"signing_key_path", "keyring_path"})
         tree = {"nats": self._nats(await self._linked(name)), "security": security, "monitoring": {"metrics_port": 0}, "relay": relay}
         return self._service(name, "relay", tree, {})
 
