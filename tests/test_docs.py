@@ -12,7 +12,7 @@ from typing import get_args
 import nats
 import pytest
 
-from relay import events, heartbeat, seal
+from relay import events, heartbeat, seal, verify
 from shared import config, sealing
 from tests.nats_server import NatsServer
 from tests.relay.lab import T0, Lab, row
@@ -97,6 +97,12 @@ def test_the_table_of_a_heartbeat_is_its_body() -> None:
     assert set(re.findall(r"`([^`]+)`", told)[1:]) == set(body["agents"])
 
 
+def test_the_table_of_faults_is_the_codes() -> None:
+    told = [[cell.strip() for cell in line.strip("|").split("|")] for line in section("faults", EVENTS).strip().splitlines()[2:]]
+    assert {kind.strip("`"): text for kind, text in told} == verify.MEANING
+    assert list(verify.MEANING) == list(get_args(verify.FaultKind))
+
+
 def test_every_rule_stands_in_both_tables() -> None:
     numbers = [str(number) for number in range(1, 11)]
     assert re.findall(r"^\| (\d+) \|", RULES, re.MULTILINE) == numbers
@@ -121,7 +127,7 @@ def test_every_key_of_an_event_stands_in_the_readme() -> None:
 
 @pytest.mark.parametrize(
     ("program", "commands"),
-    [("wazuh-collector", ("run", "check", "snapshot")), ("wazuh-relay", ("run", "check", "provision", "tail", "agents"))],
+    [("wazuh-collector", ("run", "check", "snapshot")), ("wazuh-relay", ("run", "check", "provision", "tail", "verify", "agents"))],
 )
 def test_every_command_has_help_and_stands_in_the_readme(program: str, commands: tuple[str, ...]) -> None:
     path = Path(sys.executable).with_name(program)
