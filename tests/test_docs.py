@@ -12,7 +12,7 @@ from typing import Any, get_args
 import nats
 import pytest
 
-from relay import events, heartbeat, keys, seal, trust
+from relay import events, heartbeat, keys, seal, trust, verify
 from shared import config, sealing, trace
 from tests import make_docs
 from tests.nats_server import NatsServer
@@ -91,6 +91,12 @@ def test_the_table_of_a_heartbeat_is_its_body() -> None:
     assert set(re.findall(r"`([^`]+)`", told)[1:]) == set(body["agents"])
 
 
+def test_the_table_of_faults_is_the_codes() -> None:
+    told = [[cell.strip() for cell in line.strip("|").split("|")] for line in section("faults", EVENTS).strip().splitlines()[2:]]
+    assert {kind.strip("`"): text for kind, text in told} == verify.MEANING
+    assert list(verify.MEANING) == list(get_args(verify.FaultKind))
+
+
 def test_every_rule_stands_in_both_tables() -> None:
     numbers = [str(number) for number in range(1, 11)]
     assert re.findall(r"^\| (\d+) \|", RULES, re.MULTILINE) == numbers
@@ -105,16 +111,6 @@ def test_a_file_that_is_named_is_there(path: str) -> None:
     assert (README.parent / path).exists()
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT))
-def test_a_link_leads_somewhere(path: str) -> None:
-    assert (README.parent / path).exists()
-
-
-@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", EVENTS + RULES + MONITORING + KEYS))
-def test_a_link_from_docs_leads_somewhere(path: str) -> None:
-    assert (README.parent / "docs" / path).exists()
-
-
 def test_every_key_of_an_event_stands_in_the_readme() -> None:
     example = json.loads(re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1].replace("\n", ""))  # type: ignore[index]
     assert set(example) == set(events.body(EXAMPLE))
@@ -123,7 +119,7 @@ def test_every_key_of_an_event_stands_in_the_readme() -> None:
 
 @pytest.mark.parametrize(
     ("program", "commands"),
-    [("wazuh-collector", ("run", "check", "snapshot")), ("wazuh-relay", ("run", "check", "provision", "tail", "agents"))],
+    [("wazuh-collector", ("run", "check", "snapshot")), ("wazuh-relay", ("run", "check", "provision", "tail", "verify", "agents"))],
 )
 def test_every_command_has_help_and_stands_in_the_readme(program: str, commands: tuple[str, ...]) -> None:
     path = Path(sys.executable).with_name(program)
@@ -159,14 +155,13 @@ def test_every_verb_of_a_command_has_help_and_stands_in_the_readme(words: str) -
     assert re.search(rf"wazuh-relay {command} [^`]*\b{verb}\b", TEXT), words
 
 
-DOCUMENTS = {"README.md": TEXT, "docs/events.md": EVENTS, "docs/rules.md": RULES, "docs/keys.md": KEYS}
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+PAGES = sorted(page for page in README.parent.rglob("*.md") if not {".venv", "node_modules"} & set(page.relative_to(README.parent).parts))
 
 
-@pytest.mark.parametrize(
-    ("name", "path"), [(n, p) for n, text in DOCUMENTS.items() for p in re.findall(r"\]\((?!https?:)([^)#]+)\)", text)]
-)
-def test_a_link_leads_somewhere_from_where_it_stands(name: str, path: str) -> None:
-    assert (README.parent / name).parent.joinpath(path).exists()
+@pytest.mark.parametrize(("page", "path"), [(page, path) for page in PAGES for path in LINK.findall(page.read_text())])
+def test_a_link_leads_somewhere_from_where_it_stands(page: Path, path: str) -> None:
+    assert page.parent.joinpath(path).exists()
 
 
 def test_the_page_of_keys_decrypts_the_vectors() -> None:

@@ -1,5 +1,6 @@
 """Laws of `make soak`'s checker: it finds what is lost, doubled, reordered, false or unverified, and excuses what no source could show."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import events, seal
+from relay import chain, events, seal
+from relay.chain import Chain, Head
 from shared import sealing, wire
 from shared.models import AgentRow
 from tests.relay.lab import T0, Speaker, row
@@ -46,7 +48,7 @@ def body(agent: int, previous: str, current: str, at: float, identity: str) -> d
 
 def told(*changes: tuple[int, str, str, float]) -> list[Message]:
     """EVENTS with these changes (agent, previous, current, moment), each with all its messages, as a relay seals them."""
-    found: list[Message] = []
+    found, growing = list[Message](), Chain(Head("", 0, ""))
     for place, (agent, previous, current, at) in enumerate(changes, start=1):
         fields = body(agent, previous, current, at, f"evt_{place}")
         kind = "connected" if current == "Active" else "disconnected"
@@ -57,8 +59,8 @@ def told(*changes: tuple[int, str, str, float]) -> list[Message]:
             events.Message(f"wazuh.agent.{agent:03d}.{token}", f"evt_{place}:{token}", packed, headers) for token in ("status", kind)
         ]
         several.append(events.Message("wazuh.security.agent_events", f"b{place}", events.canonical(batch), {events.H_KIND: events.BATCH}))
-        for message in several:
-            subject, data, sealed = seal.seal(message, len(found) + 1, place, SIGNER)
+        for linked in growing.extend(several, place):
+            subject, data, sealed = seal.seal(linked.message, linked.sequence, place, SIGNER, chain.headers(linked.link))
             found.append(Message(len(found) + 1, at, subject, sealed, data))
     return found
 
@@ -72,7 +74,11 @@ def moved(after: list[Message]) -> list[Message]:
     batch = {"batch_id": "moved", "manager_node": "node01", "timestamp": events.utc(T0), "events": [fields], "summary": {}}
     own = events.Message("wazuh.agent.001.moved", "evt_moved:moved", events.canonical(fields), {events.H_KIND: "moved"})
     both = own, events.Message("wazuh.security.agent_events", "moved", events.canonical(batch), {events.H_KIND: events.BATCH})
-    sealed = [seal.seal(message, len(after) + place, 9, SIGNER) for place, message in enumerate(both, start=1)]
+    last = after[-1]
+    head = chain.head_of(last.subject, json.loads(last.body), last.headers, len(after))
+    assert head is not None
+    linked = Chain(head).extend(both, 9)
+    sealed = [seal.seal(one.message, one.sequence, 9, SIGNER, chain.headers(one.link)) for one in linked]
     return [*after, *(Message(len(after) + place, BASE + 60, s, headers, data) for place, (s, data, headers) in enumerate(sealed, start=1))]
 
 
@@ -128,7 +134,7 @@ def test_a_message_stored_twice_is_a_duplicate() -> None:
 def test_an_event_told_again_under_another_number_is_a_duplicate() -> None:
     messages = told(*FLAP)
     twice = again(messages, 6, Wazuh_Outbox_Sequence="10", Nats_Msg_Id="evt_3:status:again")
-    assert broken(read([*messages, twice])) == {"duplicates": 1}
+    assert broken(read([*messages, twice])) == {"duplicates": 1, "unverified": 1}  # and it is tied to another message than stands before it
 
 
 def test_an_outbox_sequence_that_goes_back_is_reordered() -> None:
@@ -170,6 +176,16 @@ def test_whatever_was_changed_is_unverified(forge: Any, place: int) -> None:
     messages = told(FLAP[0])
     messages[place] = forge(messages[place])
     assert len(read(messages).unverified) == 1
+
+
+def test_what_is_signed_and_not_tied_to_what_stands_before_it_is_unverified() -> None:
+    messages = told(*FLAP)
+    for wrong in ({"Wazuh-Chain-Previous": "0" * 64}, {"Wazuh-Chain": "other"}, {"Wazuh-Chain": ""}):
+        place = len(messages) - 1
+        last = replace(messages[place], headers={**messages[place].headers, **wrong})
+        signature = SIGNER.sign_header(last.subject, last.body, events.covered(last.headers))
+        last = replace(last, headers={**last.headers, sealing.SIGNATURE_HEADER: signature})
+        assert broken(read([*messages[:place], last])) == {"unverified": 1}
 
 
 # What had to be told ------------------------------------------------------------------------------------------------

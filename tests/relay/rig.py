@@ -29,6 +29,7 @@ from shared.errors import ConfigError, Unreachable
 from shared.models import AgentRow
 from tests.nats_server import NatsServer
 from tests.relay.lab import Speaker, key, row
+from tests.soak.links import Links
 
 DEADLINE_S = 20.0
 PREFIX = "wazuh"
@@ -222,7 +223,9 @@ async def spawn(
 
 
 def whole(found: list[Stored], secret: bytes) -> None:
-    """The laws that EVENTS always obeys: in the outbox's order without a hole, no event twice, all signed, batches complete."""
+    """The laws that EVENTS always obeys: in the outbox's order without a hole, one chain, no event twice, all signed, batches complete."""
+    links = Links()
+    assert [links.take(one.subject, one.headers, one.fields, follows=True) for one in found] == [""] * len(found)
     assert [one.headers["Wazuh-Outbox-Sequence"] for one in found] == [str(number) for number in range(1, len(found) + 1)]
     ids = [one.headers["Nats-Msg-Id"] for one in found]
     assert len(ids) == len(set(ids))

@@ -73,7 +73,7 @@ def test_check_finds_nothing_wrong_where_all_is_there(lived: Rig, out: Captured)
         "ledger": ["ok"],
         "transport": ["ok"],
         "nats": ["ok"],
-        "stream": ["ok", "ok", "ok"],
+        "stream": ["ok", "ok", "ok", "ok"],
         "consumer": ["ok"],
     }
 
@@ -88,7 +88,7 @@ def test_check_says_what_to_do_before_anything_is_made(rig: Rig, out: Captured) 
 
 def test_check_tells_a_stream_that_is_not_as_it_should_be(lived: Rig, out: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAZUH_JETSTREAM__NATS__EVENTS_MAX_BYTES", "1GiB")
-    assert findings(out, 0)["stream"] == ["ok", "warn", "ok"]
+    assert findings(out, 0)["stream"] == ["ok", "warn", "ok", "ok"]
 
 
 def test_check_tells_a_raw_that_was_made_anew(lived: Rig, out: Captured) -> None:
@@ -98,7 +98,7 @@ def test_check_tells_a_raw_that_was_made_anew(lived: Rig, out: Captured) -> None
         await lived.provision()
 
     asyncio.run(remake())
-    assert findings(out, 1)["stream"] == ["fail", "ok", "ok"]
+    assert findings(out, 1)["stream"] == ["fail", "ok", "ok", "ok"]
 
 
 def test_check_tells_keys_that_cannot_be_used(lived: Rig, out: Captured) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from relay.chain import Chain, Head, Linked
 from relay.events import Message
 from shared import crashpoints
 from tests.relay import ledgers
@@ -29,6 +30,14 @@ def messages_through(position: int) -> list[Message]:
     return made
 
 
+def links_through(position: int) -> list[Linked]:
+    """The chain of a relay that was never killed."""
+    lab, chain, made = Lab(), Chain(Head("", 0, "")), list[Linked]()
+    for number in range(1, position + 1):
+        made += chain.extend(lab.step(ledgers.flip(number)).messages, number)
+    return made
+
+
 def assert_consistent(url: str, position: int) -> None:
     ledger = ledgers.opened(url)
     outgoing = ledger.outbox(1_000_000)
@@ -37,6 +46,7 @@ def assert_consistent(url: str, position: int) -> None:
         lab.step(ledgers.flip(number))
     assert ledger.position() == position
     assert [out.message for out in outgoing] == messages_through(position)
+    assert [Linked(out.sequence, out.link, out.message) for out in outgoing] == links_through(position)
     assert [out.sequence for out in outgoing] == list(range(1, ledger.last_sequence() + 1))
     assert ledger.restore("lab", ledgers.POLICY) == lab.fleet
     ledger.close()

@@ -23,8 +23,10 @@ SUBJECTS = (
     "wazuh.security.agent_events",
     "wazuh.security.manager_events",
     "wazuh.manager.n1.heartbeat",
+    "wazuh.security.checkpoints",
 )
-THINGS = ("stream WAZUH_RAW", "stream WAZUH_EVENTS", "stream WAZUH_HEARTBEATS", "consumer relay on WAZUH_RAW")
+STREAMS = ("WAZUH_RAW", "WAZUH_EVENTS", "WAZUH_HEARTBEATS", "WAZUH_CHECKPOINTS")
+THINGS = (*(f"stream {name}" for name in STREAMS), "consumer relay on WAZUH_RAW")
 
 
 async def test_everything_is_made_once(rig: Rig) -> None:
@@ -52,7 +54,7 @@ async def test_every_subject_of_an_event_has_its_stream(rig: Rig) -> None:
     await rig.provision()
     async with rig.client() as client:
         stored = [(await client.jetstream().publish(subject, b"")).stream for subject in SUBJECTS]
-    assert stored == ["WAZUH_RAW"] * 2 + ["WAZUH_EVENTS"] * 3 + ["WAZUH_HEARTBEATS"]
+    assert stored == ["WAZUH_RAW"] * 2 + ["WAZUH_EVENTS"] * 3 + ["WAZUH_HEARTBEATS", "WAZUH_CHECKPOINTS"]
 
 
 async def test_what_no_update_changes_is_said(rig: Rig) -> None:

@@ -26,6 +26,7 @@ from shared.tracing import OFF
 from tests.guards import guard
 from tests.nats_server import NatsServer
 from tests.relay.rig import DEADLINE_S, Rig
+from tests.soak.links import Links
 
 SIGNER = sealing.MessageSigner(sealing.Key(b"r" * 32))
 
@@ -171,10 +172,27 @@ async def test_a_batch_sent_twice_is_stored_once(rig: Rig) -> None:
         assert await on.drain() == names
 
 
+async def in_one_chain(on: Bench) -> bool:
+    """Also where one message stands for another."""
+    links = Links()
+    return not any(links.take(one.subject, one.headers, one.fields, follows=True) for one in await on.rig.stored(on.client))
+
+
+async def test_what_should_stand_for_a_message_may_be_refused_too(rig: Rig) -> None:
+    """Then there is a hole, and the rest goes on."""
+    async with bench(rig) as on:
+        node = b'{"manager_node":"%s"}' % (b"x" * (1 << 20))
+        on.decided(message("a"), message("huge", node), message("b"))
+        assert await on.drain() == ["a", "b"]
+        assert on.ledger.sent_through() == 3
+        assert len(on.ledger.shelf.kept(10)) == 1
+
+
 async def test_a_message_too_large_is_left_out_and_the_rest_goes_on(rig: Rig) -> None:
     async with bench(rig) as on:
         on.decided(message("a"), message("huge", b'{"x":"%s"}' % (b"x" * (1 << 20))), message("b"), message("c"))
         assert await on.drain() == ["a", "huge:left_out", "b", "c"]
+        assert await in_one_chain(on)
         assert 'publish_batches_total{outcome="too_large"} 1.0' in on.metrics.text().decode()
         assert on.ledger.sent_through() == 4
         (kept,) = on.ledger.shelf.kept(10)

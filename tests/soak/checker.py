@@ -2,9 +2,9 @@
 
 It knows the seed document, HMAC-SHA256 and JSON; nothing of the relay. Three questions:
 
-1. Laws of the stream (`read`), which no fault excuses: every message signed twice over, in the outbox's order without a hole,
-   no message and no event twice, each event on each of its subjects and in a batch, and each agent's previous status the
-   one that was told before.
+1. Laws of the stream (`read`), which no fault excuses: every message signed twice over and tied to the one before it
+   (`tests.soak.links`), in the outbox's order without a hole, no message and no event twice, each event on each of its subjects
+   and in a batch, and each agent's previous status the one that was told before.
 2. What had to be told (`wanted`). The world's oracle says what happened, `tests.soak.shown` what of it reached RAW while it
    was news. What never reached RAW is *lost* all the same if it stood in the database of the agent's own manager for SHOWN
    seconds while nothing kept its collector from looking: those spans are facts that the faults wrote down, and each is
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from tests.soak.links import Links
 from tests.soak.managers import Stood
 from tests.soak.raw import Log, Message, Span
 from tests.soak.shown import Shown, Terms
@@ -70,6 +71,7 @@ class _Reader:
         self.laws = Laws()
         self._secrets, self._decided_at = secrets, decided_at
         self._outbox = 0
+        self._links = Links()
         self._ids: set[str] = set()
         self._told: set[tuple[str, str]] = set()  # (event id, last token)
         self._events: set[str] = set()
@@ -82,6 +84,9 @@ class _Reader:
         fields = _fields(message.body)
         if not any(verified(message, fields, secret) for secret in self._secrets):
             self.laws.unverified.append(where)
+            self._links.lose()
+        elif wrong := self._links.take(message.subject, message.headers, fields, follows=self._follows(message)):
+            self.laws.unverified.append(f"{where} {wrong}")
         self._in_order(message, where)
         identity = message.headers.get("Nats-Msg-Id", "")
         if identity in self._ids:
@@ -91,6 +96,9 @@ class _Reader:
             self._batched += [str(event.get("event_id")) for event in fields["events"]]
         elif matched := _AGENT.fullmatch(message.subject):
             self._agent(message, fields, (str(fields.get("event_id")), matched[1]), where)
+
+    def _follows(self, message: Message) -> bool:
+        return message.headers.get("Wazuh-Outbox-Sequence") == str(self._outbox + 1)
 
     def _in_order(self, message: Message, where: str) -> None:
         text = message.headers.get("Wazuh-Outbox-Sequence", "")
