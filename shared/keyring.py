@@ -5,8 +5,8 @@
       node01/next.key
       node02/current.key
 
-A key file holds 64 hex digits (`openssl rand -hex 32`) and is readable by its owner alone. Node directories are named by
-`shared.subjects.escape`, as in the node's subject.
+A key file holds 64 hex digits (`openssl rand -hex 32`) and is readable by its owner alone, or by a group where root owns it.
+Node directories are named by `shared.subjects.escape`, as in the node's subject; names that begin with a dot are left alone.
 """
 
 import binascii
@@ -19,6 +19,8 @@ from . import sealing, subjects
 from .errors import ConfigError
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_NOT_ROOTS: Final = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
+"""A file of root may be read by a group, as PostgreSQL has it: so Kubernetes hands a Secret to who is not root (root:fsGroup 440)."""
 _MAX_KEY_FILE: Final = 4096  # bytes: a key is 64 hex digits and a newline
 
 Keyring = dict[str, dict[str, sealing.Key]]
@@ -29,13 +31,14 @@ def read_key(path: Path) -> sealing.Key:
     """The key in a file. Raises ConfigError: absent, readable by others, or not a key."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe is refused, never waited for
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
+            mode = status.st_mode
             text = file.read(_MAX_KEY_FILE).strip() if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise ConfigError(
             f"key file {path} cannot be read ({error.strerror}); make one: (umask 077; openssl rand -hex 32 > {path})"
         ) from error
-    if mode & _OTHERS:
+    if mode & (_OTHERS if status.st_uid else _NOT_ROOTS):
         raise ConfigError(f"key file {path} can be read by others (mode {stat.S_IMODE(mode):o}); run: chmod 600 {path}")
     try:
         secret = binascii.unhexlify(text)
@@ -49,7 +52,7 @@ def read_key(path: Path) -> sealing.Key:
 def read_keyring(directory: Path) -> Keyring:
     """Every node's keys. Raises ConfigError where the directory or a key cannot be used, or a node has no key."""
     try:
-        nodes = sorted(entry for entry in directory.iterdir() if entry.is_dir())
+        nodes = sorted(entry for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise ConfigError(
             f"keyring {directory} cannot be read ({error.strerror}); it holds one directory per node with that node's .key files"
