@@ -30,6 +30,10 @@ truth: $(VENV)/.ready ## Play a cluster's days in virtual time against the rules
 soak: $(VENV)/.ready ## Kill and break everything while agents live, then hold EVENTS against what they did (ARGS="--minutes 5 --seed 7 --nodes 3 --agents 500 --json", or "takeover", "outage", "poison")
 	@$(BIN)/python tests/soak/run.py $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.ready ## Feed mutated bytes to every border: decoder, events, Wazuh's answers and files, configuration (ARGS="--inputs 1000000 --seed 1 --json")
+	@$(BIN)/python tests/fuzz/run.py $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/ruff format --check .

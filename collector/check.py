@@ -12,7 +12,7 @@ from typing import Final, TextIO
 
 from shared import findings, keyring, subjects
 from shared.clock import Clock
-from shared.config import Config, require
+from shared.config import Config, WazuhConfig, require
 from shared.errors import ConfigError, SourceUnavailable, WazuhJetstreamError
 from shared.findings import Finding, State
 
@@ -37,7 +37,7 @@ def show(config: Config, clock: Clock, *, as_json: bool, out: TextIO) -> int:
 
 def examine(config: Config, clock: Clock, nats: NatsProbe) -> list[Finding]:
     """Every finding. The configuration itself was read before: a broken one never comes so far."""
-    own = [Finding("configuration", "ok", "read"), *_wazuh(config, clock), _spool(config), _signing_key(config)]
+    own = [Finding("configuration", "ok", "read"), *_wazuh(config, clock), _spool(config), _signing_key(config), _transport(config)]
     return own + asyncio.run(_bounded(nats, config))
 
 
@@ -172,12 +172,18 @@ def _signing_key(config: Config) -> Finding:
 # NATS ---------------------------------------------------------------------------------------------------------------
 
 
+def _transport(config: Config) -> Finding:
+    from shared import login  # with it comes nats-py
+
+    return login.transport(config.nats)
+
+
 async def ask_nats(config: Config) -> list[Finding]:
     """A NatsProbe over a real connection."""
     from shared import jetstream  # not before it is needed: `snapshot` and tests go without
 
     told: list[str] = []
-    connection = jetstream.Connection(config.nats, "check", lambda _, detail: told.append(detail))
+    connection = jetstream.Connection(config.nats, "check", lambda _, detail: told.append(detail), role=_role(config.wazuh))
     try:
         await connection.start()
         async with asyncio.timeout(NATS_TIMEOUT):
@@ -195,6 +201,14 @@ async def ask_nats(config: Config) -> list[Finding]:
     finally:
         await connection.close()
     return [reached, Finding("stream", "ok", f"{stream} is there")]
+
+
+def _role(wazuh: WazuhConfig) -> str:
+    """As `run` has it, so that one user is enough for both."""
+    try:
+        return f"collector-{wazuh.manager_node or ossecconf.read(wazuh.config_path).node_name}"
+    except ConfigError:
+        return "collector"
 
 
 def _no_stream(stream: str, error: WazuhJetstreamError, told: list[str]) -> Finding:

@@ -177,6 +177,8 @@ class FileSource:
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
             raise self._unavailable(_STATES.get(code, "corrupt"), str(error)) from error
+        except UnicodeDecodeError as error:  # SQLite's own sentence quotes the file
+            raise self._unavailable("corrupt", "its schema is no text") from error
 
     def _unavailable(self, state: SourceState, why: str) -> SourceUnavailable:
         return SourceUnavailable(state, f"Wazuh's database {self._path} {_SENTENCES[state]} ({why})")

@@ -2,8 +2,9 @@
 
 import argparse
 import asyncio
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, get_args
 
 from shared import cli, config, keyring, sealing, units
@@ -53,11 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add(commands, "run", "decide and publish, until SIGTERM or SIGINT", _run)
     _add(commands, "check", "look at every precondition and say what is wrong and what to do; exit code 0 or 1", _check)
-    _add(
-        commands,
-        "provision",
-        "make or update the streams and the durable consumer; changes nothing where all is as it should be",
-        _provision,
+    _provision_options(
+        _add(
+            commands,
+            "provision",
+            "make or update the streams and the durable consumers; changes nothing where all is as it should be",
+            _provision,
+        )
     )
     _tail_options(_add(commands, "tail", "follow the events and verify each one as it is printed", _tail))
     chosen = _add(commands, "agents", "print what is decided of each agent, from the relay's ledger", _agents)
@@ -76,6 +79,29 @@ def _add(
         cli.add_json(command)
     command.set_defaults(action=action)
     return command
+
+
+def _provision_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--consumer",
+        action="append",
+        default=[],
+        type=_consumer,
+        metavar="NAME",
+        help="also a durable pull consumer of the events, for a SIEM whose user may not make one; may be repeated",
+    )
+    parser.add_argument(
+        "--filter",
+        action="append",
+        metavar="SUBJECT",
+        help=f"what these consumers read, below the prefix; may be repeated (default: {', '.join(provision.FILTERS)})",
+    )
+
+
+def _consumer(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a consumer: up to 64 letters, digits, '-' and '_'")
+    return text
 
 
 def _tail_options(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +208,7 @@ def _quarantine_drop(arguments: argparse.Namespace) -> int:
 
 
 def _provision(arguments: argparse.Namespace) -> int:
-    done = asyncio.run(_provisioned(cli.load_config(arguments)))
+    done = asyncio.run(_provisioned(cli.load_config(arguments), arguments.consumer, arguments.filter or provision.FILTERS))
     if arguments.json:
         cli.print_json(done, sys.stdout)
     else:
@@ -190,9 +216,9 @@ def _provision(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _provisioned(settings: config.Config) -> list[str]:
+async def _provisioned(settings: config.Config, readers: Sequence[str], filters: Sequence[str]) -> list[str]:
     async with session.connected(settings, "provision") as connection:
-        return await provision.provision(connection, settings)
+        return await provision.provision(connection, settings, readers, filters)
 
 
 def _tail(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ Run again it changes nothing, or brings what may be changed to what the configur
 stream is told in one sentence. The relay and the collectors run without the right to any of this.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,9 @@ MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 RAW_MESSAGE_BYTES: Final = 768 * 1024  # a part is 512 KiB and its envelope
+
+FILTERS: Final = ("agent.*.status", "security.manager_events")
+"""What a consumer of EVENTS reads by default, below the prefix: every change once, and what befalls managers."""
 
 OVERLAP: Final = 10065
 MANY_REPLICAS: Final = 10074
@@ -83,16 +86,35 @@ def consumer() -> dict[str, Any]:
     }
 
 
+def durable(prefix: str, filters: Sequence[str]) -> dict[str, Any]:
+    """A durable consumer of somebody who reads EVENTS, whose user need not be allowed to make one."""
+    return {
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": MINUTE,
+        "max_deliver": -1,
+        "max_ack_pending": 10_000,
+        "filter_subjects": [f"{prefix}.{one}" for one in filters],
+    }
+
+
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:
     """What is not as wanted; the server leaves out what is false."""
     return [Difference(key, found.get(key), value) for key, value in wanted.items() if found.get(key, False) != value]
 
 
-async def provision(connection: jetstream.Connection, settings: config.Config) -> list[str]:
-    """Make or update everything; one line for each thing. Raises Stop with what to do where that cannot be."""
+async def provision(
+    connection: jetstream.Connection, settings: config.Config, readers: Sequence[str] = (), filters: Sequence[str] = FILTERS
+) -> list[str]:
+    """Make or update everything; one line for each thing. `readers`: names of durable consumers of EVENTS, which read `filters`.
+
+    Raises Stop with what to do where that cannot be.
+    """
+    prefix = settings.nats.subject_prefix
     done = [await _stream(connection, name, wanted) for name, wanted in streams(settings.nats).items()]
-    raw = subjects.raw_stream(settings.nats.subject_prefix)
-    return [*done, await _consumer(connection, raw, settings.relay.consumer)]
+    done.append(await _consumer(connection, subjects.raw_stream(prefix), settings.relay.consumer, consumer()))
+    wanted = durable(prefix, filters)
+    return done + [await _consumer(connection, subjects.events_stream(prefix), reader, wanted) for reader in readers]
 
 
 async def _stream(connection: jetstream.Connection, name: str, wanted: Mapping[str, Any]) -> str:
@@ -113,8 +135,7 @@ async def _stream(connection: jetstream.Connection, name: str, wanted: Mapping[s
     return f"stream {name}: {_said(changes)}"
 
 
-async def _consumer(connection: jetstream.Connection, stream: str, name: str) -> str:
-    wanted = consumer()
+async def _consumer(connection: jetstream.Connection, stream: str, name: str, wanted: Mapping[str, Any]) -> str:
     try:
         found = (await connection.api(f"CONSUMER.INFO.{stream}.{name}"))["config"]
     except jsapi.NotStored:
@@ -122,9 +143,7 @@ async def _consumer(connection: jetstream.Connection, stream: str, name: str) ->
         return f"consumer {name} on {stream}: created"
     changes = differences(wanted, found)
     if any(change.key in ("deliver_policy", "ack_policy") for change in changes):
-        raise Stop(
-            f"consumer {name} on {stream} is another one's; set relay.consumer to another name, or delete it and run provision again"
-        )
+        raise Stop(f"consumer {name} on {stream} is another one's; choose another name, or delete it and run provision again")
     if changes:
         await _create(connection, stream, name, {**found, **wanted})
     return f"consumer {name} on {stream}: {_said(changes)}"

@@ -96,7 +96,7 @@ class Relay:
         self._raw = self._guard(RAW)
         self._ledger = self._guard(LEDGER)
         self._books = Books(self._ledger)
-        self._connection = jetstream.Connection(settings.nats, settings.relay.name, self._on_state)
+        self._connection = jetstream.Connection(settings.nats, settings.relay.name, self._on_state, role="relay")
         self._reader = jetstream.Puller(self._connection, subjects.raw_stream(self._prefix), settings.relay.consumer)
         self._stop = asyncio.Event()
         self._publisher: Publisher | None = None

@@ -13,7 +13,7 @@ CONNECT_S: Final = 5.0
 
 @asynccontextmanager
 async def connected(settings: config.Config, command: str) -> AsyncIterator[jetstream.Connection]:
-    """A live connection, named like `command`; without one like the relay itself, whose rights it needs then.
+    """A live connection, named like `command`, with the inbox of the relay; `provision` has rights and an inbox of its own.
 
     Raises Stop where NATS does not answer.
     """
@@ -24,7 +24,7 @@ async def connected(settings: config.Config, command: str) -> AsyncIterator[jets
             complaints.append(detail)
 
     name = f"{settings.relay.name}-{command}" if command else settings.relay.name
-    connection = jetstream.Connection(settings.nats, name, note)
+    connection = jetstream.Connection(settings.nats, name, note, role="provisioner" if command == "provision" else "relay")
     await connection.start()
     try:
         await _wait(connection, settings.nats.url, complaints)

@@ -7,7 +7,7 @@ Rules (nats-py 2.16, measured)
  * No request takes longer than it was given, also where the socket takes nothing any more: nats-py swallows a cancellation
    while it waits there.
  * The server counts headers into max_payload and closes the connection above it; too large is refused here.
- * Each process has its own inbox prefix, `_INBOX_<name>`, so that permissions can keep replies apart.
+ * Each role has its own inbox prefix, `_INBOX_<role>`, so that permissions can keep replies apart.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from . import jsapi, subjects
+from . import jsapi
 from .errors import Unreachable
 from .jsapi import (
     Delivered,
@@ -86,9 +86,14 @@ class Connection(Link):
     """One process' connection. `on_state(state, detail)` is called on each change; `detail` is printable and holds no secret."""
 
     def __init__(
-        self, config: "NatsConfig", name: str, on_state: Callable[[State, str], None], jitter: Callable[[], float] = random.random
+        self,
+        config: "NatsConfig",
+        name: str,
+        on_state: Callable[[State, str], None],
+        jitter: Callable[[], float] = random.random,
+        role: str | None = None,
     ) -> None:
-        super().__init__(config, name, on_state, jitter)
+        super().__init__(config, name, on_state, jitter, role)
         self.pullers: list[Puller] = []
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str], timeout: float) -> PubAck:  # noqa: ASYNC109
@@ -178,7 +183,7 @@ class Connection(Link):
         `deadline` as the loop's time. Raises Unreachable.
         """
         client = await self._client_by(deadline)
-        subject = f"_INBOX_{subjects.escape(self._name)}.{self._nuid.next().decode()}"
+        subject = f"{self._inbox_prefix}.{self._nuid.next().decode()}"
         self._handlers[subject] = handler
 
         async def receive(message: Msg) -> None:

@@ -179,7 +179,7 @@ def stored(fields: Mapping[str, Any], what: str) -> StoredMessage:
             seq=int(message["seq"]),
             time_ms=_milliseconds(message["time"]),
         )
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, binascii.Error) as error:
         raise Unreachable(f"the answer to {what} is not a message") from error
 
 

@@ -44,13 +44,22 @@ Handler = Callable[[Msg | None], None]
 
 
 class Link:
-    """A connected client, now or soon. `on_state(state, detail)` is called on each change."""
+    """A connected client, now or soon. `on_state(state, detail)` is called on each change.
+
+    `role` names the inbox, `_INBOX_{role}`, unless nats.inbox_prefix does: who has the same rights shares it. By default `name`.
+    """
 
     def __init__(
-        self, config: "NatsConfig", name: str, on_state: Callable[[State, str], None], jitter: Callable[[], float] = random.random
+        self,
+        config: "NatsConfig",
+        name: str,
+        on_state: Callable[[State, str], None],
+        jitter: Callable[[], float] = random.random,
+        role: str | None = None,
     ) -> None:
         self._config = config
         self._name = name
+        self._inbox_prefix = config.inbox_prefix or f"_INBOX_{subjects.escape(role or name)}"
         self._on_state = on_state
         self._backoff = Backoff(jitter=jitter)
         self._nuid = NUID()
@@ -106,7 +115,7 @@ class Link:
 
     async def _connect(self, client: login.SecureClient) -> bool:
         self._closed.clear()
-        self._inbox = f"_INBOX_{subjects.escape(self._name)}.{self._nuid.next().decode()}"
+        self._inbox = f"{self._inbox_prefix}.{self._nuid.next().decode()}"
         try:
             await client.connect(**self._options(), **login.options(self._config))
             await client.subscribe(f"{self._inbox}.*", cb=self._dispatch)
@@ -123,7 +132,7 @@ class Link:
         return {
             "servers": [url.strip() for url in self._config.url.split(",")],
             "name": self._name,
-            "inbox_prefix": f"_INBOX_{subjects.escape(self._name)}",
+            "inbox_prefix": self._inbox_prefix,
             "error_cb": self._note,
             "disconnected_cb": self._pause,
             "reconnected_cb": self._resume,

@@ -1,24 +1,27 @@
 """How a client shows who it is to NATS: credentials from a file, certificates, and never a password in the clear by accident.
 
-`nats.credentials_file` holds one of: a .creds file (JWT and NKey), an NKey seed, or one line `user:password`. It is read
-again for each client, so that a rotated secret needs no restart.
+`nats.credentials_file` holds one of: a .creds file (JWT and NKey), an NKey seed, or one line `user:password`; `nats.token_file` a
+token. They are read again for each client, as are certificates, so that a rotated secret needs no restart.
 """
 
 import importlib.util
+import ipaddress
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from . import secretfile
 from .errors import ConfigError
+from .findings import Finding
 
 if TYPE_CHECKING:
     from .config import NatsConfig
 
-_MAX_FILE: Final = 64 * 1024  # bytes; a .creds file has about 1 KiB
 _CREDS_MARK: Final = "-----BEGIN NATS USER JWT-----"
 
 
@@ -81,7 +84,11 @@ def _utf8(subject: bytes) -> bytes:
 
 def options(config: "NatsConfig") -> dict[str, Any]:
     """The arguments of `Client.connect` that say who we are. Raises ConfigError where a file cannot be used."""
+    if config.credentials_file and config.token_file:
+        raise ConfigError("nats.credentials_file and nats.token_file are both set; a client is one or the other")
     chosen: dict[str, Any] = {"tls": _tls(config)} if wants_tls(config) else {}
+    if config.token_file:
+        return chosen | {"token": _token(config.token_file)}
     return chosen | (_credentials(config.credentials_file) if config.credentials_file else {})
 
 
@@ -90,9 +97,42 @@ def wants_tls(config: "NatsConfig") -> bool:
     return bool(config.tls_ca or config.tls_cert or config.tls_key or "tls://" in config.url)
 
 
+def goes_in_the_clear(config: "NatsConfig") -> list[str]:
+    """The servers beyond this machine that are spoken to without TLS."""
+    if wants_tls(config):
+        return []
+    hosts = [urlsplit(url.strip()).hostname or "" for url in config.url.split(",")]
+    return [host for host in hosts if not is_loopback(host)]
+
+
+def transport(config: "NatsConfig") -> Finding:
+    """What a `check` says of TLS."""
+    hosts = goes_in_the_clear(config)
+    if hosts:
+        detail = f"no TLS to {', '.join(hosts)}: who is on the way reads everything, a password too"
+        return Finding(
+            "transport", "warn", detail, "give the server a certificate (deploy/nats), and set nats.url to tls://... or nats.tls_ca"
+        )
+    if not wants_tls(config):
+        return Finding("transport", "ok", "no TLS; it stays on this machine")
+    shown = ", with a certificate of our own" if config.tls_cert else ""
+    return Finding("transport", "ok", f"TLS, the server verified by {config.tls_ca or 'the authorities of this system'}{shown}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine: `localhost`, 127.0.0.0/8 (RFC 1122 3.2.1.3), ::1."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _tls(config: "NatsConfig") -> ssl.SSLContext:
+    """The peer's certificate and its name are always verified: there is no key that turns it off."""
     if config.tls_key and not config.tls_cert:
         raise ConfigError("nats.tls_key is set without nats.tls_cert; both belong together")
+    if config.tls_cert:
+        _check_key(config.tls_key, config.tls_cert)
     try:
         context = ssl.create_default_context(cafile=config.tls_ca)
         if config.tls_cert:
@@ -100,6 +140,13 @@ def _tls(config: "NatsConfig") -> ssl.SSLContext:
     except (OSError, ValueError) as error:  # SSLError is an OSError
         raise ConfigError(f"a file of nats.tls_ca, nats.tls_cert or nats.tls_key cannot be used ({_reason(error)})") from error
     return context
+
+
+def _check_key(key: Path | None, cert: Path) -> None:
+    if key:
+        secretfile.check(key, "nats.tls_key")
+    elif cert.is_file() and b"PRIVATE KEY-----" in cert.read_bytes()[: secretfile.MAX_BYTES]:
+        secretfile.check(cert, "nats.tls_cert")
 
 
 def _no_password() -> str:
@@ -110,23 +157,31 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
 
 
+def _token(path: Path) -> str:
+    text = secretfile.read(path, "nats.token_file")
+    if any(character.isspace() for character in text):
+        raise ConfigError(f"nats.token_file {path} must hold one line with a token")
+    return text
+
+
 def _credentials(path: Path) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_FILE).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"nats.credentials_file {path} cannot be read ({_reason(error)})") from error
+    text = secretfile.read(path, "nats.credentials_file")
     if text.startswith(_CREDS_MARK):
         return _with_nkeys({"user_credentials": str(path)}, path)
     if text.startswith("SU") and ":" not in text:
         return _with_nkeys({"nkeys_seed": str(path)}, path)
     user, colon, password = text.partition(":")
     if not (user and colon and password) or "\n" in text:
-        raise ConfigError(f"nats.credentials_file {path} is neither a .creds file nor an NKey seed nor one line `user:password`")
+        raise ConfigError(
+            f"nats.credentials_file {path} is neither a .creds file nor an NKey seed nor one line `user:password`;"
+            " for a token there is nats.token_file"
+        )
     return {"user": user, "password": password}
 
 
 def _with_nkeys(chosen: dict[str, Any], path: Path) -> dict[str, Any]:
     if importlib.util.find_spec("nkeys") is None:
-        raise ConfigError(f"nats.credentials_file {path} holds an NKey, which needs the package nkeys; install nats-py[nkeys]")
+        raise ConfigError(
+            f"nats.credentials_file {path} holds an NKey, which needs the package nkeys; run: pip install 'wazuh-jetstream[nkeys]'"
+        )
     return chosen

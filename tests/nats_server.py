@@ -61,7 +61,7 @@ class NatsServer:
             [binary(), "-c", str(self._config)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
         )
         threading.Thread(target=self._drain, args=(self._process, self._lines), daemon=True).start()
-        self._wait_for("Server is ready")
+        self.wait_for("Server is ready")
         port = _PORT.search(self.log)
         assert port is not None, self.log
         self.port = int(port[1])
@@ -86,7 +86,7 @@ class NatsServer:
         self._write_config()
         self._lines.clear()
         os.kill(self.pid, signal.SIGHUP)
-        self._wait_for("Reloaded server configuration")
+        self.wait_for("Reloaded server configuration")
 
     def pause(self) -> None:
         """Freeze: connections stay open and nothing answers."""
@@ -119,7 +119,7 @@ class NatsServer:
             lines.append(line)
             self._changed.notify_all()
 
-    def _wait_for(self, text: str) -> None:
+    def wait_for(self, text: str) -> None:
         def seen() -> bool:
             return any(text in line or "has ended" in line for line in self._lines)
 

@@ -70,7 +70,7 @@ def states(patient: Patient) -> dict[str, str]:
     return {name: finding.state for name, finding in patient.examine().items() if name != "user"}
 
 
-HEALTHY = dict.fromkeys(("configuration", "node", "socket", "database", "client.keys", "spool", "signing key", "nats"), "ok")
+HEALTHY = dict.fromkeys(("configuration", "node", "socket", "database", "client.keys", "spool", "signing key", "transport", "nats"), "ok")
 
 
 def test_a_healthy_home_is_fine_on_every_line(patient: Patient) -> None:

@@ -348,3 +348,17 @@ def test_nothing_but_the_journal_is_watched(writer: sqlite3.Connection, path: Pa
         (path.parent / f"{number}.db").unlink()
     assert source._watch._inotify is not None
     assert source._watch._inotify.read(timeout=0) == []
+
+
+def test_a_schema_that_is_no_text_is_a_broken_database(tmp_path: Path) -> None:
+    """SQLite quotes it in its own error, which Python then cannot decode."""
+    database = sqlite3.connect(tmp_path / "global.db")
+    schemas.create(database)
+    database.commit()
+    database.close()
+    raw = (tmp_path / "global.db").read_bytes()
+    place = raw.index(b"CREATE TABLE agent (") + len("CREATE TABLE agent (")
+    (tmp_path / "global.db").write_bytes(raw[:place] + b"\xd4\xff,," + raw[place + 4 :])
+    with pytest.raises(SourceUnavailable) as caught:
+        globaldb.FileSource(tmp_path / "global.db", SystemClock(), 1.0).read()
+    assert caught.value.state == "corrupt"

@@ -70,6 +70,7 @@ def test_check_finds_nothing_wrong_where_all_is_there(lived: Rig, out: Captured)
         "signing key": ["ok"],
         "keyring": ["ok", "ok"],
         "ledger": ["ok"],
+        "transport": ["ok"],
         "nats": ["ok"],
         "stream": ["ok", "ok", "ok"],
         "consumer": ["ok"],

@@ -193,6 +193,7 @@ def users(password: str) -> str:
 async def test_a_rotated_password_is_read_again(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", users("first"))
     secret = tmp_path / "credentials"
+    secret.touch(mode=0o600)
     secret.write_text("u:first\n")
     try:
         async with connected(config_of(server, credentials_file=secret)) as (connection, states):
@@ -329,6 +330,7 @@ async def test_a_permission_that_is_missing_is_told(tmp_path: Path) -> None:
     rights = '{ publish: ["ok.>"], subscribe: ["_INBOX_test.>"] }'
     server = NatsServer(tmp_path / "nats", f'authorization {{ users: [ {{ user: "u", password: "p", permissions: {rights} }} ] }}')
     secret = tmp_path / "credentials"
+    secret.touch(mode=0o600)
     secret.write_text("u:p")
     try:
         async with connected(config_of(server, credentials_file=secret)) as (connection, states):

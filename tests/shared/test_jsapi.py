@@ -108,6 +108,7 @@ def test_a_stored_message_is_read_with_its_headers_and_time() -> None:
         {"message": {}},
         message(seq="x"),
         message(seq=None),
+        message(seq=float("inf")),
         message(time="now"),
         message(time=1),
         message(data="?"),

@@ -151,6 +151,7 @@ async def test_a_credentials_file_that_is_empty_for_a_moment_is_read_again(tmp_p
     """Who rotates a password may write the file in two steps."""
     server = NatsServer(tmp_path / "nats", users("first"))
     secret = tmp_path / "credentials"
+    secret.touch(mode=0o600)
     secret.write_text("u:first\n")
     try:
         async with connected(config_of(server, credentials_file=secret)) as (connection, states):

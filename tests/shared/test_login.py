@@ -1,5 +1,6 @@
 """Who we are comes from files, wrong ones are named, and no secret is ever shown."""
 
+import re
 import ssl
 import subprocess
 import sys
@@ -7,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from shared import login
+from shared import config, login
 from shared.config import NatsConfig
 from shared.errors import ConfigError
 
 
 def options(tmp_path: Path, text: str | bytes) -> dict[str, object]:
     path = tmp_path / "credentials"
+    path.touch(mode=0o600)
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return login.options(NatsConfig(credentials_file=path))
 
@@ -47,6 +49,67 @@ def test_nkeys_go_to_the_library_that_can_sign_with_them(tmp_path: Path, text: s
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="nkeys"):
         options(tmp_path, text)
+
+
+def test_a_token_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    path.write_text("hunter2\n")
+    assert login.options(NatsConfig(token_file=path)) == {"token": "hunter2"}
+    for text in ("", "hunter2 hunter3", "hunter2\nhunter3"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="token_file") as refused:
+            login.options(NatsConfig(token_file=path))
+        assert "hunter" not in str(refused.value)
+
+
+def test_a_client_is_a_user_or_has_a_token(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="both set"):
+        login.options(NatsConfig(token_file=tmp_path / "t", credentials_file=tmp_path / "c"))
+
+
+@pytest.mark.parametrize("key", ["credentials_file", "token_file"])
+def test_a_secret_that_others_can_read_is_refused_with_what_mends_it(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text("u:hunter2")
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match=rf"nats\.{key}.*mode 644.*chmod 600 {path}") as refused:
+        login.options(NatsConfig.model_validate({key: path}))
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_key_of_a_certificate_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    """Also where it stands in one file with the certificate."""
+    cert, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    for path in (cert, key):
+        path.write_text("-----BEGIN PRIVATE KEY-----\n")
+        path.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"nats\.tls_key .*chmod 600"):
+        login.options(NatsConfig(tls_cert=cert, tls_key=key))
+    with pytest.raises(ConfigError, match=r"nats\.tls_cert .*chmod 600"):
+        login.options(NatsConfig(tls_cert=cert))
+
+
+def test_no_key_turns_the_verification_of_the_server_off() -> None:
+    """Whoever adds one must change this list, and say why."""
+    speaking_of_tls = {key for key, *_ in config.describe() if re.search("tls|verif|insecure|hostname|skip", key)}
+    assert speaking_of_tls == {"nats.tls_cert", "nats.tls_key", "nats.tls_ca"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "state", "words"),
+    [
+        ({}, "ok", "stays on this machine"),
+        ({"url": "nats://127.1.2.3:4222,nats://[::1]:4222,nats://localhost"}, "ok", "stays on this machine"),
+        ({"url": "nats://10.0.0.5:4222,nats://localhost"}, "warn", "no TLS to 10.0.0.5:"),
+        ({"url": "nats://nats.example.org"}, "warn", "no TLS to nats.example.org"),
+        ({"url": "tls://nats.example.org"}, "ok", "the authorities of this system"),
+        ({"url": "nats://h", "tls_ca": "/ca.crt", "tls_cert": "/c.crt"}, "ok", "verified by /ca.crt, with a certificate of our own"),
+    ],
+)
+def test_check_tells_what_goes_in_the_clear(settings: dict[str, str], state: str, words: str) -> None:
+    found = login.transport(NatsConfig.model_validate(settings))
+    assert (found.state, words in found.detail, bool(found.remedy)) == (state, True, state == "warn")
 
 
 def test_tls_is_wanted_where_anything_speaks_of_it(tmp_path: Path) -> None:
