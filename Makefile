@@ -11,7 +11,7 @@ export PYTHONSAFEPATH := 1
 
 .PHONY: help
 help: ## Show these verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/.ready ## Watch a fleet's events come true on this machine: NATS, two managers, collectors, relay, subscriber (ARGS="--seconds 30 --json")
@@ -41,10 +41,19 @@ lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+IMAGES := deploy/docker
+
 .PHONY: lock
-lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra relay --extra postgresql --group dev pyproject.toml -o requirements.lock --upgrade
+lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml, and the images' locks with it (needs uv)
+	$(LOCK) --extra relay --extra postgresql --extra nkeys --group dev pyproject.toml -o requirements.lock --upgrade
+	@$(MAKE) --no-print-directory image-locks
+
+.PHONY: image-locks
+image-locks: $(VENV)/.ready ## Make the images' locks from the versions of requirements.lock (needs uv)
+	$(LOCK) --quiet -c requirements.lock --extra nkeys pyproject.toml -o $(IMAGES)/collector.lock
+	$(LOCK) --quiet -c requirements.lock --extra nkeys --extra relay --extra postgresql pyproject.toml -o $(IMAGES)/relay.lock
+	echo hatchling | $(LOCK) --quiet -c requirements.lock - -o $(IMAGES)/build.lock
 
 .PHONY: clean
 clean: ## Remove .venv and every cache

@@ -15,12 +15,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from . import sealing, subjects
+from . import sealing, secretfile, subjects
 from .errors import ConfigError
 
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_NOT_ROOTS: Final = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
-"""A file of root may be read by a group, as PostgreSQL has it: so Kubernetes hands a Secret to who is not root (root:fsGroup 440)."""
 _MAX_KEY_FILE: Final = 4096  # bytes: a key is 64 hex digits and a newline
 
 Keyring = dict[str, dict[str, sealing.Key]]
@@ -38,7 +35,7 @@ def read_key(path: Path) -> sealing.Key:
         raise ConfigError(
             f"key file {path} cannot be read ({error.strerror}); make one: (umask 077; openssl rand -hex 32 > {path})"
         ) from error
-    if mode & (_OTHERS if status.st_uid else _NOT_ROOTS):
+    if secretfile.exposed(status):
         raise ConfigError(f"key file {path} can be read by others (mode {stat.S_IMODE(mode):o}); run: chmod 600 {path}")
     try:
         secret = binascii.unhexlify(text)
