@@ -11,6 +11,7 @@ Where there is no Docker engine it fails: nothing is skipped in silence.
 import argparse
 import asyncio
 import json
+import signal
 import ssl
 import sys
 import tempfile
@@ -45,6 +46,7 @@ def main() -> int:
     except NoEngine as error:
         print(f"make compose-test: {error}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     project = Project(PROJECT, {"FLEET_EVENTS": "0", "FLEET_AGENTS": str(options.agents), "FLEET_CROWD": str(options.crowd)})
     try:
         return _run(project)

@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,3 +145,16 @@ def test_the_collector_s_import_of_nats_brings_nothing_heavy() -> None:
     program = f"import sys; from shared import jetstream; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_tls_transport_that_was_closed_twice_does_not_stop_a_reconnect() -> None:
+    """asyncio.sslproto of Python 3.11.2: such a transport has no protocol left that it could abort."""
+
+    class Transport:
+        def abort(self) -> None:
+            raise AttributeError("'NoneType' object has no attribute '_abort'")
+
+    client = login.SecureClient()
+    client._transport = SimpleNamespace(_io_writer=SimpleNamespace(transport=Transport()))
+    client.hang_up()
+    assert client._transport is None
