@@ -34,6 +34,15 @@ soak: $(VENV)/.ready ## Kill and break everything while agents live, then hold E
 fuzz: $(VENV)/.ready ## Feed mutated bytes to every border: decoder, events, Wazuh's answers and files, configuration (ARGS="--inputs 1000000 --seed 1 --json")
 	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 
+.PHONY: deploy-test
+deploy-test: $(VENV)/.deploy ## Check Dockerfile, Kubernetes files, units and locks by hadolint, kubectl, the API's schemas and systemd-analyze
+	@$(BIN)/python -m pytest -n 0 tests/deploy $(ARGS)
+
+.PHONY: compose-test
+compose-test: $(VENV)/.deploy ## Bring docker-compose.yml up, play the tour against it, kill its parts (needs a Docker engine; ARGS="--crowd 1000")
+	@$(BIN)/python tests/containers/run.py $(ARGS)
+	@$(BIN)/python -m pytest -n 0 tests/containers
+
 .PHONY: lint
 lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/ruff format --check .
@@ -53,11 +62,17 @@ lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml, and the ima
 image-locks: $(VENV)/.ready ## Make the images' locks from the versions of requirements.lock (needs uv)
 	$(LOCK) --quiet -c requirements.lock --extra nkeys pyproject.toml -o $(IMAGES)/collector.lock
 	$(LOCK) --quiet -c requirements.lock --extra nkeys --extra relay --extra postgresql pyproject.toml -o $(IMAGES)/relay.lock
+	$(LOCK) --quiet -c requirements.lock --group pyproject.toml:deploy -o tests/deploy/requirements.lock
 	echo hatchling | $(LOCK) --quiet -c requirements.lock - -o $(IMAGES)/build.lock
 
 .PHONY: clean
 clean: ## Remove .venv and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build dist
+
+$(VENV)/.deploy: $(VENV)/.ready tests/deploy/requirements.lock
+	@echo "Adding what deployment tests need to $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r tests/deploy/requirements.lock
+	@touch $@
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "wazuh-jetstream needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
