@@ -51,17 +51,23 @@ lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/lint-imports
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+COLLECTOR := --extra nkeys --extra otlp
+RELAY := $(COLLECTOR) --extra relay --extra postgresql
 IMAGES := deploy/docker
 
+.PHONY: docs
+docs: $(VENV)/.ready ## Renew what is made from the code: docs/metrics.md and the README's configuration table
+	@$(BIN)/python tests/make_docs.py
+
 .PHONY: lock
-lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml, and the images' locks with it (needs uv)
-	$(LOCK) --extra relay --extra postgresql --extra nkeys --group dev pyproject.toml -o requirements.lock --upgrade
+lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml, and the other locks with it (needs uv)
+	$(LOCK) $(RELAY) --group dev pyproject.toml -o requirements.lock --upgrade
 	@$(MAKE) --no-print-directory image-locks
 
 .PHONY: image-locks
-image-locks: $(VENV)/.ready ## Make the images' locks from the versions of requirements.lock (needs uv)
-	$(LOCK) --quiet -c requirements.lock --extra nkeys pyproject.toml -o $(IMAGES)/collector.lock
-	$(LOCK) --quiet -c requirements.lock --extra nkeys --extra relay --extra postgresql pyproject.toml -o $(IMAGES)/relay.lock
+image-locks: $(VENV)/.ready ## Make the images' and the deployment tests' locks from the versions of requirements.lock (needs uv)
+	$(LOCK) --quiet -c requirements.lock $(COLLECTOR) pyproject.toml -o $(IMAGES)/collector.lock
+	$(LOCK) --quiet -c requirements.lock $(RELAY) pyproject.toml -o $(IMAGES)/relay.lock
 	$(LOCK) --quiet -c requirements.lock --group pyproject.toml:deploy -o tests/deploy/requirements.lock
 	echo hatchling | $(LOCK) --quiet -c requirements.lock - -o $(IMAGES)/build.lock
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
-from shared import findings, keyring, subjects
+from shared import findings, keyring, pages, subjects
 from shared.clock import Clock
 from shared.config import Config, WazuhConfig, require
 from shared.errors import ConfigError, SourceUnavailable, WazuhJetstreamError
@@ -38,7 +38,7 @@ def show(config: Config, clock: Clock, *, as_json: bool, out: TextIO) -> int:
 def examine(config: Config, clock: Clock, nats: NatsProbe) -> list[Finding]:
     """Every finding. The configuration itself was read before: a broken one never comes so far."""
     own = [Finding("configuration", "ok", "read"), *_wazuh(config, clock), _spool(config), _signing_key(config), _transport(config)]
-    return own + asyncio.run(_bounded(nats, config))
+    return [*own, *asyncio.run(_bounded(nats, config)), *pages.examine(config.monitoring, os.environ)]
 
 
 async def _bounded(nats: NatsProbe, config: Config) -> list[Finding]:

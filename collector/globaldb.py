@@ -80,6 +80,7 @@ class FileSource:
         self._tried: _Stamp | None = None  # what was last asked for
         self._watch = _Watch(self._journal)
         self.as_of = 0
+        self.busy = 0.0
 
     def read(self) -> rows.Reading:
         """Every row. Raises SourceUnavailable."""
@@ -166,6 +167,13 @@ class FileSource:
         return self._once(sql)
 
     def _once(self, sql: Callable[[rows.Schema], str]) -> tuple[rows.Schema, list[tuple[Any, ...]]]:
+        started = self._clock.monotonic()
+        try:
+            return self._select(sql)
+        finally:
+            self.busy += self._clock.monotonic() - started
+
+    def _select(self, sql: Callable[[rows.Schema], str]) -> tuple[rows.Schema, list[tuple[Any, ...]]]:
         self._stamp()
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
         try:

@@ -105,7 +105,9 @@ class Lookout:
         if taken_at < was.taken_at:  # the clock was set back: nothing would seem newer until it has caught up
             self._state.quiet_as_of = 0
         self._look_at_keys(whole)
+        busy = self._source.busy
         reading, silence, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
+        self._telemetry.count("wazuh_jetstream_collector_source_busy_seconds_total", self._source.busy - busy)
         changes = self._absorb(reading) if reading else NO_CHANGES
         self._state.look = replace(
             self._state.look,
@@ -147,13 +149,19 @@ class Lookout:
         trouble, self._state.trouble = self._state.trouble, None
         if trouble:
             raise trouble
-        if not everything:
-            self._telemetry.count("wazuh_jetstream_collector_probes_total")
-        reading = self._source.read() if everything else self._source.poll()
+        reading = self._source.read() if everything else self._probe()
         if reading:
             kind = "full" if reading.complete else "partial"
             self._telemetry.count("wazuh_jetstream_collector_reads_total", kind=kind)
         return reading
+
+    def _probe(self) -> Reading | None:
+        self._telemetry.count("wazuh_jetstream_collector_probes_total")
+        busy = self._source.busy
+        try:
+            return self._source.poll()
+        finally:
+            self._telemetry.observe("wazuh_jetstream_collector_probe_seconds", self._source.busy - busy)
 
     def _ask_quiet(self, taken_at: int) -> Quiet | None:
         """Active and pending agents without a keepalive for 1.5 periods; None: nothing newer is to be seen."""

@@ -13,6 +13,8 @@ The reader thread fills it, the publisher's thread empties it.
 import threading
 from collections.abc import Callable
 
+from shared import wire
+
 from .spool import Item, Spool, SpoolFailed
 
 
@@ -43,6 +45,14 @@ class Outbox:
     def size(self) -> int:
         """Bytes of the payloads that wait in the spool."""
         return self._spool.size()
+
+    def oldest_age(self, now_ms: int) -> float:
+        """Seconds since the oldest snapshot in the spool was taken; 0 where nothing waits or the disk does not say."""
+        try:
+            taken_at = wire.taken_at(self._spool.head())
+        except SpoolFailed:
+            return 0.0
+        return 0.0 if taken_at is None else max(0, now_ms - taken_at) / 1000
 
     def remember_period(self, period: int) -> None:
         """Let the next process know the agents' rhythm, once it is learnt. Raises SpoolFailed."""

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from shared import crashpoints, logs, sealing, subjects, wire
+from shared import crashpoints, logs, sealing, subjects, trace, wire
 from shared.clock import Clock
 from shared.errors import Quarantine, Transient
 from shared.guard import Guard, Words
@@ -22,6 +22,7 @@ from shared.telemetry import Telemetry
 
 from .outbox import Outbox
 from .spool import Item, SpoolFailed
+from .traces import Traces
 
 _logger = logging.getLogger("collector.publish")
 
@@ -67,11 +68,14 @@ class Publisher:
         clock: Clock,
         guard: Guard,
         telemetry: Telemetry,
+        traces: Traces,
     ) -> None:
         """`news` is set whenever the outbox may have something to send; `guard` is RAW's."""
         self._outbox, self._bus, self._signer, self._node = outbox, bus, signer, node
         self._subject = subjects.raw(prefix, node)
         self._news, self._clock, self._guard, self._telemetry = news, clock, guard, telemetry
+        self._traces = traces
+        self._began = ((0, 0), 0.0)  # which item is being sent, and since when (monotonic s)
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -103,14 +107,18 @@ class Publisher:
         item = self._outbox.next()
         if item is None:
             return False
+        if self._began[0] != item.order:
+            self._began = item.order, self._clock.monotonic()
         try:
             await self._publish(item, min(wire.PART_BYTES, server.max_payload - _ENVELOPE_BYTES))
         except Quarantine as error:
-            logs.log(_logger, "error", "snapshot_refused", f"{error}; a full snapshot will stand for it", seq=item.seq, kind=item.kind)
+            root, text = self._traces.published(item, self._began[1], str(error)), f"{error}; a full snapshot will stand for it"
+            logs.log(_logger, "error", "snapshot_refused", text, kind=item.kind, boot=item.boot, seq=item.seq, trace_id=root.trace_id)
             self._outbox.refused(item)
             return True
         crashpoints.here("collector.after_publish")
         self._guard.succeeded(waiting=self._outbox.depth())
+        self._told(item)
         self._forget(item)
         crashpoints.here("collector.after_forget")
         return True
@@ -134,10 +142,16 @@ class Publisher:
         return {
             "Nats-Msg-Id": wire.message_id(self._node, item.boot, item.seq, number),
             sealing.SIGNATURE_HEADER: self._signer.sign_header(self._subject, body, {}),
+            trace.HEADER: self._traces.header(item),
         }
 
-    def _forget(self, item: Item) -> None:
+    def _told(self, item: Item) -> None:
         self._telemetry.count("wazuh_jetstream_collector_snapshots_published_total")
+        self._telemetry.gauge("wazuh_jetstream_collector_last_published_timestamp_seconds", self._clock.now_ms() / 1000)
+        root, text = self._traces.published(item, self._began[1]), f"{item.kind} {item.seq} is in NATS"
+        logs.log(_logger, "debug", "snapshot_published", text, kind=item.kind, boot=item.boot, seq=item.seq, trace_id=root.trace_id)
+
+    def _forget(self, item: Item) -> None:
         try:
             self._outbox.sent(item)
         except SpoolFailed as error:  # it is not sent again in this life, and in the next one its Msg-Ids are known

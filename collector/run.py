@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 import random
 import signal
 import sys
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shared import health, jetstream, keyring, logs, sealing
+from shared import health, jetstream, keyring, logs, pages, sealing, subjects, tracing
 from shared.backoff import Backoff
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigError, Stop
@@ -38,6 +39,7 @@ from .lookout import SOURCE, Finding, Lookout
 from .outbox import Outbox
 from .publish import RAW, Publisher
 from .spool import Spool
+from .traces import Traces
 from .watch import Watch
 
 if TYPE_CHECKING:  # see collector.lean
@@ -46,6 +48,7 @@ if TYPE_CHECKING:  # see collector.lean
 _logger = logging.getLogger("collector")
 
 END_S: Final = 4.5
+STUCK_S: Final = 15.0  # for which, beyond its waits, the reader may be busy with one look before it is called stuck
 READER_END_S: Final = 1.0  # the reader may be waiting for an answer; then it is left behind
 DRAIN_S: Final = 2.5
 SPOOL: Final = Words("spool", "spool_failed", "the spool cannot be opened, it is tried again", "spool_back", "the spool is open")
@@ -79,31 +82,20 @@ def _signer(security: "configs.SecurityConfig") -> sealing.MessageSigner:
 async def _serve(config: "configs.Config", identity: Identity, signer: sealing.MessageSigner, clock: Clock) -> None:
     """The pages of health; behind them the spool, as soon as its disk takes it; and all the rest."""
     asked, telemetry = _asked_to_stop(), Telemetry("collector")
-    signs = Signs(health.Readiness("source", "nats", "raw", "spool"), telemetry, _logger)
-    pages = await _serve_pages(config.monitoring, signs)
+    signs, pulse = Signs(health.Readiness("source", "nats", "raw", "spool"), telemetry, _logger), health.Pulse(clock)
+    served = await pages.served(config.monitoring, signs, pulse, _logger)
+    exported = tracing.begin("collector", identity.node, config.monitoring, telemetry, clock, os.environ)
     try:
         spool = await _opened(config.collector, identity.node, Guard(SPOOL, signs, clock, Backoff(jitter=random.random)), clock, asked)
         if spool is not None:
-            service = _Service(config, identity, signer, spool, clock, signs)
+            service = _Service(config, identity, signer, spool, clock, signs, pulse, exported)
             await service.run(asked)
             if not service.reading:
                 spool.close()  # else it is the reader's to the last moment, and the kernel gives it back
             logs.log(_logger, "info", "stopped", "stopped", waiting=spool.depth())
     finally:
-        await pages.close()
-
-
-async def _serve_pages(monitoring: "configs.MonitoringConfig", signs: Signs) -> health.HealthServer:
-    telemetry = signs.metrics
-    server = health.HealthServer(signs.readiness, telemetry.text, telemetry.content_type)
-    if monitoring.enable_metrics:
-        try:
-            await server.start(monitoring.metrics_port)
-        except OSError as error:
-            text = f"127.0.0.1:{monitoring.metrics_port} cannot be listened on ({error.strerror}); set another monitoring.metrics_port"
-            raise ConfigError(text) from error
-        logs.log(_logger, "info", "health_listening", f"/healthz, /readyz and /metrics on 127.0.0.1:{server.port}", port=server.port)
-    return server
+        await served.close()
+        exported.close()
 
 
 async def _opened(collector: "configs.CollectorConfig", node: str, guard: Guard, clock: Clock, asked: asyncio.Future[None]) -> Spool | None:
@@ -128,6 +120,7 @@ class _Pages:
     readiness: health.Readiness
     telemetry: Telemetry
     spool: Spool
+    turns: Callable[[], None]  # the reader is told to be alive
     told: tuple[object, ...] = ()
     was_whole: bool = False
 
@@ -142,6 +135,7 @@ class _Pages:
 
     def finding(self, finding: Finding) -> None:
         """The reader has looked."""
+        self.turns()
         if self.was_whole:
             _give_back()
         self.was_whole = finding.whole is not None
@@ -159,11 +153,20 @@ class _Service:
     """Everything that runs at once."""
 
     def __init__(
-        self, config: "configs.Config", identity: Identity, signer: sealing.MessageSigner, spool: Spool, clock: Clock, signs: Signs
+        self,
+        config: "configs.Config",
+        identity: Identity,
+        signer: sealing.MessageSigner,
+        spool: Spool,
+        clock: Clock,
+        signs: Signs,
+        pulse: health.Pulse,
+        exported: tracing.Tracing,
     ) -> None:
         self._config, self._identity, self._signer, self._spool, self._clock = config, identity, signer, spool, clock
-        self._signs, self._telemetry = signs, signs.metrics
-        self._pages = _Pages(signs.readiness, signs.metrics, spool)
+        self._signs, self._telemetry, self._pulse = signs, signs.metrics, pulse
+        self._pages = _Pages(signs.readiness, signs.metrics, spool, self._turns)
+        self._traces = Traces(exported, subjects.raw(config.nats.subject_prefix, identity.node), clock)
         self._stop_reading = threading.Event()
         self.reading = False
 
@@ -193,8 +196,10 @@ class _Service:
         outbox = Outbox(self._spool, lambda: _call(loop, news.set))
         guard = self._guard(RAW, Backoff(jitter=random.random))
         publisher = Publisher(
-            outbox, connection, self._signer, config.nats.subject_prefix, self._identity.node, news, clock, guard, telemetry
+            outbox, connection, self._signer, config.nats.subject_prefix, self._identity.node, news, clock, guard, telemetry, self._traces
         )
+        telemetry.live("wazuh_jetstream_collector_spool_oldest_age_seconds", lambda: outbox.oldest_age(clock.now_ms()))
+        telemetry.gauge("wazuh_jetstream_collector_source_budget_ratio", config.collector.source_budget)
         poll_interval = config.wazuh.poll_interval
         source = sources.open_source(config, clock, self._identity.node_name)
         lookout = Lookout(
@@ -207,7 +212,12 @@ class _Service:
         )
         plan = Plan(clock.monotonic(), poll_interval, config.collector.full_interval)
         composer = Composer(self._identity, self._spool.boot)
-        return publisher, Watch(source, lookout, composer, outbox, plan, clock, telemetry, poll_interval, self._pages.finding)
+        watch = Watch(source, lookout, composer, outbox, plan, clock, telemetry, poll_interval, self._pages.finding, self._traces)
+        return publisher, watch
+
+    def _turns(self) -> None:
+        """The reader is back from a look; it is again after a wait, and a few answers that come late."""
+        self._pulse.beat("reader", self._config.wazuh.poll_interval + 3 * self._config.collector.request_timeout + STUCK_S)
 
     def _guard(self, words: Words, backoff: Backoff) -> Guard:
         return Guard(words, self._signs, self._clock, backoff)
@@ -219,6 +229,7 @@ class _Service:
 
         def tell(error: BaseException | None) -> None:
             self.reading = False
+            self._pulse.ended("reader")
             if not ended.done():
                 ended.set_result(None) if error is None else ended.set_exception(error)
 
@@ -231,6 +242,7 @@ class _Service:
                 _call(loop, tell, None)
 
         self.reading = True
+        self._turns()
         threading.Thread(target=body, name="reader", daemon=True).start()
         return ended
 

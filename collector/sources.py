@@ -43,6 +43,10 @@ class Source(Protocol):
         """Unix ms: what was written to the table before that was in what the last read() or poll() saw, also one that
         returned None. 0 before the first."""
 
+    @property
+    def busy(self) -> float:
+        """Seconds that the source was busy for us so far."""
+
     def read(self) -> Reading:
         """Every row."""
 
@@ -78,6 +82,11 @@ class AutoSource:
     def as_of(self) -> int:
         """See Source."""
         return self._current.as_of
+
+    @property
+    def busy(self) -> float:
+        """See Source."""
+        return self._socket.busy + self._file.busy
 
     def read(self) -> Reading:
         """Every row, by the socket where it answers. Raises SourceUnavailable: neither way in is open."""

@@ -33,6 +33,7 @@ _SCHEMA_VERSION: Final = 1
 _CACHE_KIB: Final = 256  # SQLite's default of 2 MiB buys nothing for a queue
 _BUSY_S: Final = 5.0  # an operator may be looking at it with sqlite3
 _WAL_BYTES: Final = 4 << 20
+_HEAD_BYTES: Final = 8192
 _FREE_PAGES: Final = 256  # given back to the disk when the spool is empty
 _PASSING: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM)
 _PASSING_ERRNO: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -166,6 +167,15 @@ class Spool:
             query = "SELECT boot, seq, kind, payload FROM items WHERE (boot, seq) > (?, ?) ORDER BY boot, seq LIMIT 1"
             row = self._connection.execute(query, self._done).fetchone()
         return None if row is None else Item(*row)
+
+    def head(self) -> bytes:
+        """How the payload of the item that leaves first begins; empty where nothing waits. Raises SpoolFailed."""
+        if not self._depth:
+            return b""
+        with self._lock, self._failing():
+            query = "SELECT substr(payload, 1, ?) FROM items WHERE (boot, seq) > (?, ?) ORDER BY boot, seq LIMIT 1"
+            row = self._connection.execute(query, (_HEAD_BYTES, *self._done)).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     def forget(self, item: Item, *, gap: bool = False) -> None:
         """Let go of the item that `oldest` gave, for it is in NATS; with `gap`, for it never will be, and a gap is owed.

@@ -24,6 +24,7 @@ from .lookout import Finding, Lookout
 from .outbox import Outbox
 from .sources import Source
 from .spool import Item, SpoolFailed
+from .traces import Traces
 
 _logger = logging.getLogger("collector.watch")
 
@@ -51,9 +52,11 @@ class Watch:
         telemetry: Telemetry,
         poll_interval: float,
         told: Callable[[Finding], None],
+        traces: Traces,
     ) -> None:
         self._source, self._lookout, self._composer, self._outbox, self._plan = source, lookout, composer, outbox, plan
         self._clock, self._telemetry, self._poll_interval, self._told = clock, telemetry, poll_interval, told
+        self._traces = traces
         self._said = _Said()
 
     def run(self, stop: threading.Event) -> None:
@@ -72,6 +75,7 @@ class Watch:
         gap = self._outbox.gap and now >= self._said.gap_full_at
         full = due.full or not self._said.full or self._outbox.owes_full
         finding = self._lookout.look(whole=full or gap, quiet=due.beat or full or gap, late=late)
+        looked = self._clock.monotonic()
         said = sayings(
             whole=finding.whole is not None,
             first=not self._said.full,
@@ -81,24 +85,28 @@ class Watch:
             beat_due=due.beat or finding.turned,
         )
         for saying in said:
-            self._say(saying, finding, now)
+            self._say(saying, finding, now, looked)
         self._remember(finding.look.period)
         self._plan.said(now, Due(beat=due.beat, full=due.full and finding.whole is not None))
         self._measure(late)
         self._told(finding)
 
-    def _say(self, saying: Saying, finding: Finding, now: float) -> None:
+    def _say(self, saying: Saying, finding: Finding, now: float, looked: float) -> None:
         snapshot = self._compose(saying, finding)
         self._telemetry.count("wazuh_jetstream_collector_snapshots_total", kind=snapshot.kind)
         item = Item(snapshot.boot, snapshot.seq, snapshot.kind, wire.encode(snapshot))
-        if not saying.kept:
-            self._outbox.offer(item)
-            return
+        composed = self._clock.monotonic()
         if saying.gap:
             self._said.gap_full_at = now + self._poll_interval
-        crashpoints.here("collector.before_spool")
-        self._keep(item, saying)
-        crashpoints.here("collector.after_spool")
+        if saying.kept:
+            crashpoints.here("collector.before_spool")
+            self._keep(item, saying)
+            crashpoints.here("collector.after_spool")
+        else:
+            self._outbox.offer(item)
+        root = self._traces.made(item, now, looked, composed)
+        text = f"{item.kind} {item.seq} made: {len(snapshot.rows)} rows"
+        logs.log(_logger, "debug", "snapshot_made", text, kind=item.kind, boot=item.boot, seq=item.seq, trace_id=root.trace_id)
 
     def _compose(self, saying: Saying, finding: Finding) -> wire.Snapshot:
         if saying.kind == "beat":

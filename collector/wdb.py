@@ -219,6 +219,11 @@ class SocketSource:
         self._limits = dict(_LIMITS)
         self.as_of = 0
 
+    @property
+    def busy(self) -> float:
+        """See `sources.Source`."""
+        return self._wdb.busy
+
     def read(self) -> rows.Reading:
         """Every row, by pages. Raises SourceUnavailable."""
         as_of, busy = self._clock.now_ms(), self._wdb.busy

@@ -10,7 +10,7 @@ from typing import Any, Final, TextIO
 
 from sqlalchemy.engine import make_url
 
-from shared import config, findings, jetstream, keyring, login, subjects
+from shared import config, findings, jetstream, keyring, login, pages, subjects
 from shared.errors import ConfigError, Stop, WazuhJetstreamError
 from shared.findings import Finding
 
@@ -28,7 +28,8 @@ def examine(settings: config.Config) -> list[Finding]:
     """Every finding. The configuration itself was read before: a broken one never comes so far."""
     own = [Finding("configuration", "ok", "read"), *_keys(settings)]
     book, position = _ledger(settings)
-    return [*own, book, login.transport(settings.nats), *asyncio.run(_nats(settings, position))]
+    asked = asyncio.run(_nats(settings, position))
+    return [*own, book, login.transport(settings.nats), *asked, *pages.examine(settings.monitoring, os.environ)]
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------

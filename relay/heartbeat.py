@@ -12,7 +12,7 @@ from typing import Any, Final
 from shared import clock, jetstream, logs, sealing, subjects, telemetry
 from shared.errors import Quarantine, Transient
 
-from . import events, seal
+from . import events, gauges, seal
 from .books import Books
 from .fleet import Fleet, Node
 from .mind import Mind
@@ -32,13 +32,14 @@ STATUSES: Final[dict[events.Status, str]] = {
 
 def bodies(fleet: Fleet, now_ms: int) -> list[dict[str, Any]]:
     """A heartbeat's body for each known node; `now_ms` is Unix ms."""
-    here: dict[str, Counter[events.Status]] = {node: Counter() for node in fleet.nodes}
+    counted = gauges.census(fleet)
     overdue = Counter(agent.manager_node for agent in fleet.agents.values() if agent.overdue is not None)
-    for agent in fleet.agents.values():
-        if agent.manager_node in here:
-            here[agent.manager_node][agent.status] += 1
     off = {manager.node for manager in fleet.managers.values() if manager.clock_off}
-    return [_body(node, here[node.node], overdue[node.node], now_ms, clock_off=node.node in off) for node in fleet.nodes.values()]
+    return [_body(node, _here(node, counted), overdue[node.node], now_ms, clock_off=node.node in off) for node in fleet.nodes.values()]
+
+
+def _here(node: Node, counted: Counter[tuple[str, events.Status]]) -> Counter[events.Status]:
+    return Counter({status: counted[node.node, status] for status in gauges.STATUSES})
 
 
 def _body(node: Node, agents: Counter[events.Status], overdue: int, now_ms: int, *, clock_off: bool) -> dict[str, Any]:
@@ -122,16 +123,7 @@ class Heartbeats:
 
     def _messages(self, now: int) -> list[events.Message]:
         fleet = self._mind.fleet
-        self._measure(fleet)
         return [message(self._prefix, fleet.cluster, body, now) for body in bodies(fleet, now)]
-
-    def _measure(self, fleet: Fleet) -> None:
-        for status in (*STATUSES, "Unknown"):
-            self._metrics.gauge("wazuh_jetstream_relay_agents", fleet.counts[status], status=status)
-        self._metrics.gauge("wazuh_jetstream_relay_holds", len(fleet.holding))
-        for node in fleet.nodes.values():
-            self._metrics.gauge("wazuh_jetstream_relay_node_fresh", node.fresh, node=node.node)
-            self._metrics.gauge("wazuh_jetstream_relay_node_clock_offset_seconds", node.offset / 1000, node=node.node)
 
     def _failed(self, error: Exception) -> None:
         self._metrics.count("wazuh_jetstream_relay_heartbeats_total", outcome="failed")

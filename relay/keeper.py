@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from shared import logs, telemetry
+from shared import logs, telemetry, trace
 from shared.errors import Quarantine
 
 from . import admit, control, events, ledger
@@ -23,7 +23,11 @@ class Keeper:
         """Be done with a raw message that cannot be accepted."""
         self._metrics.count("wazuh_jetstream_relay_messages_total", outcome="quarantined")
         self._metrics.count("wazuh_jetstream_relay_quarantined_total", reason=refusal.reason)
-        logs.log(LOGGER, "warning", "message_quarantined", str(refusal), position=raw.position, subject=raw.subject, reason=refusal.reason)
+        found = trace.parse(raw.headers.get(trace.HEADER))
+        logs.log(
+            LOGGER, "warning", "message_quarantined", str(refusal), position=raw.position, subject=raw.subject, reason=refusal.reason,
+            trace_id=found.trace_id if found else None,
+        )  # fmt: skip
         await self._books.insist(
             self._ledger.quarantine, raw.position, raw.now, raw.subject, refusal.reason, str(refusal), raw.headers, raw.body
         )

@@ -70,6 +70,7 @@ class Lead:
     async def _taken(self) -> bool:
         """True, once the lease is ours."""
         self._metrics.gauge("wazuh_jetstream_relay_leading", 0)
+        self._metrics.gauge("wazuh_jetstream_relay_lease_epoch", 0)
         known: str | None = None
         while not (self._may() and await self._books.insist(self._lease.take)):
             holder = await self._books.insist(self._lease.holder)
@@ -83,6 +84,7 @@ class Lead:
         sentence = f"standing by: {holder or 'nobody'} leads"
         for name in ("lease", *UNUSED):
             self._readiness.set(name, True, sentence)
+        self._readiness.advise("tables", True, sentence)
         logs.log(LOGGER, "info", "standing_by", sentence, holder=holder)
 
     async def _lead(self, term: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -90,6 +92,7 @@ class Lead:
             self._readiness.set(name, False, "not checked yet")
         self._readiness.set("lease", True, f"leading in epoch {self._lease.epoch}")
         self._metrics.gauge("wazuh_jetstream_relay_leading", 1)
+        self._metrics.gauge("wazuh_jetstream_relay_lease_epoch", self._lease.epoch)
         logs.log(LOGGER, "info", "lease_taken", "this relay leads", epoch=self._lease.epoch, holder=self._terms.holder)
         await together(term(), self._keep())
 

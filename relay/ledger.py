@@ -166,11 +166,11 @@ class Ledger:
             restored.managers = {manager.node: manager for manager in map(stored.manager_of, connection.execute(select(MANAGERS)))}
         return restored
 
-    def record(self, decision: Decision, view: Fleet, kept: Kept | None, *, muted: bool = False) -> None:
+    def record(self, decision: Decision, view: Fleet, kept: Kept | None, *, muted: bool = False, traceparent: str = "") -> None:
         """Take over what an input led to; after `fleet.fold` and `decide`, before `fleet.settle`.
 
-        `kept` is the input's snapshot; None for a tick. Muted, for a ledger that decides again what was published before,
-        it stores all but the messages. Raises Unreachable; the same call again is then right, whatever had become of it.
+        `kept` is the input's snapshot; None for a tick. `traceparent` is one more header of each message. Muted, for a ledger
+        that is made anew, it stores no messages. Raises Unreachable; the same call again is then right, whatever came of it.
         """
         crashpoints.here("relay.before_record")
         messages = () if muted else decision.messages
@@ -193,7 +193,7 @@ class Ledger:
                 execute(connection, self._insert_history, stored.history_rows(decision, muted=muted))
                 first = meta.outbox_sequence - len(messages) + 1
                 sent = max(0, meta.sent_through + 1 - first)
-                execute(connection, self._insert_outbox, stored.outbox_rows(messages[sent:], first + sent, decision.position))
+                execute(connection, self._insert_outbox, stored.outbox_rows(messages[sent:], first + sent, decision.position, traceparent))
         crashpoints.here("relay.after_record")
 
     def skip(self, position: int) -> None:

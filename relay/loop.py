@@ -8,6 +8,7 @@ Rules
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -15,12 +16,15 @@ from shared import clock, crashpoints, health, jetstream, jsapi, logs, sealing, 
 from shared.errors import Quarantine, Transient, WazuhJetstreamError
 from shared.guard import Guard, Words
 
-from . import admit, control
+from . import admit, control, events
 from .books import Books
 from .decided import Decision
 from .deliver import Cursor
+from .fleet import Heard
+from .gauges import OF_NODES
 from .keeper import Keeper
 from .mind import Mind, Step
+from .traces import Traces
 
 LOGGER: Final = logging.getLogger("relay.loop")
 
@@ -51,7 +55,8 @@ class Ticker:
 
 
 class Loop:
-    """Decides until `stop` is set. `guard` is RAW's; `decided(position, now)` is told of each input that made messages."""
+    """Decides until `stop` is set. `guard` is RAW's; `decided(position, now, seen_at)` is told of each input that made
+    messages: when it came, and when what it says was seen, both in Unix ms by the stream's clock."""
 
     def __init__(
         self,
@@ -62,10 +67,11 @@ class Loop:
         ticker: Ticker,
         guard: Guard,
         tick_interval: float,
-        decided: Callable[[int, int], None],
+        decided: Callable[[int, int, int], None],
         metrics: telemetry.Telemetry,
         readiness: health.Readiness,
         watch: clock.Clock,
+        traces: Traces,
     ) -> None:
         self._cursor = cursor
         self._books = books
@@ -78,6 +84,7 @@ class Loop:
         self._metrics = metrics
         self._readiness = readiness
         self._clock = watch
+        self._traces = traces
         self._settled = mind.fleet.settled
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -117,11 +124,13 @@ class Loop:
         await self._take_in(raw)
 
     async def _take_in(self, raw: admit.Raw) -> None:
+        began = self._clock.monotonic()
         try:
             step = await self._decide(raw)
             if step is not None:
+                step = self._traces.carried(raw, step)
                 await self._books.insist(self._mind.record, step)
-                self._tell(step)
+                self._tell(step, self._traces.decided(raw, step, began, self._mind.fleet.nodes))
         except WazuhJetstreamError:
             raise
         except Exception:
@@ -148,8 +157,8 @@ class Loop:
     async def _answer(self, raw: admit.Raw, request: control.Request) -> None:
         logs.log(LOGGER, "info", "request_done", f"an operator asked to {control.words(request)}", position=raw.position)
         if isinstance(request, control.Forget):
-            self._metrics.forget("wazuh_jetstream_relay_node_fresh", node=request.node)
-            self._metrics.forget("wazuh_jetstream_relay_node_clock_offset_seconds", node=request.node)
+            for name in OF_NODES:
+                self._metrics.forget(name, node=request.node)
             return
         await self._keeper.take_out(request)
         if isinstance(request, control.Drop):
@@ -159,7 +168,7 @@ class Loop:
 
     # Telling --------------------------------------------------------------------------------------------------------
 
-    def _tell(self, step: Step) -> None:
+    def _tell(self, step: Step, trace_id: str) -> None:
         decision = step.decision
         outcome = step.outcome or decision.refused or "decided"
         self._metrics.count("wazuh_jetstream_relay_messages_total", outcome=outcome)
@@ -168,19 +177,41 @@ class Loop:
             logs.log(LOGGER, "info", "baseline_done", "every node was heard: differences are events now", position=decision.position)
         self._settled = decision.settled
         if not step.muted:
-            self._tell_events(decision)
+            self._tell_events(decision, trace_id)
+            if decision.messages:
+                given = step.given
+                waited = max(0, given.sent_at - given.snapshot.taken_at) if isinstance(given, Heard) else 0
+                self._decided(decision.position, decision.now, decision.now - waited)
 
-    def _tell_events(self, decision: Decision) -> None:
+    def _tell_events(self, decision: Decision, trace_id: str) -> None:
         for event in decision.happened:
             self._metrics.count("wazuh_jetstream_relay_events_total", kind=event.kind, reason=event.reason)
-        if decision.messages:
-            self._decided(decision.position, decision.now)
+        for told in decision.of_managers:
+            self._metrics.count("wazuh_jetstream_relay_manager_events_total", kind=told.kind)
+        if decision.happened or decision.of_managers:
+            _log_events(decision, trace_id)
 
     def _tell_lag(self, done: jsapi.Delivered) -> None:
         behind = max(0, self._clock.now_ms() - done.time_ms) / 1000
         self._readiness.set("lag", behind <= BEHIND_S, f"the last message decided is {behind:.1f} s old")
+        self._metrics.gauge("wazuh_jetstream_relay_raw_age_seconds", behind)
         self._metrics.gauge("wazuh_jetstream_relay_raw_position", done.stream_seq)
         self._metrics.gauge("wazuh_jetstream_relay_raw_lag", done.num_pending)
+
+
+def _log_events(decision: Decision, trace_id: str) -> None:
+    """One line for an input's events, and one for each of them where the log is to be that long."""
+    told: list[events.Event | events.ManagerEvent] = [*decision.happened, *decision.of_managers]
+    kinds = " ".join(f"{kind}={count}" for kind, count in Counter(event.kind for event in told).items())
+    common = {"position": decision.position, "trace_id": trace_id}
+    logs.log(LOGGER, "info", "events_decided", f"{len(told)} events: {kinds}", count=len(told), event_id=told[0].event_id, **common)
+    if LOGGER.isEnabledFor(logging.DEBUG):
+        for event in told:
+            logs.log(LOGGER, "debug", "event_decided", event.kind, event_id=event.event_id, node=_node(event), **common)
+
+
+def _node(event: events.Event | events.ManagerEvent) -> str:
+    return event.node if isinstance(event, events.ManagerEvent) else event.manager_node
 
 
 async def _unless(stop: asyncio.Event, reading: Coroutine[Any, Any, list[jsapi.Delivered]]) -> list[jsapi.Delivered]:

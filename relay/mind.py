@@ -15,7 +15,7 @@ from shared import clock, telemetry
 from . import catchup, control, decide, ledger, published
 from .admit import Admitted, Gate, Raw
 from .decided import Decision
-from .fleet import Fleet, Folded, Forgotten, Heard, Policy, Ticked
+from .fleet import Fleet, Folded, Forgotten, Heard, Input, Policy, Ticked
 from .stored import Kept
 
 _OUTCOMES: Final[dict[type, str]] = {Ticked: "tick", Forgotten: "request"}
@@ -28,7 +28,10 @@ class Step:
     decision: Decision
     kept: Kept | None
     muted: bool
+    given: Input
+    took: tuple[float, float]  # when deciding began and ended, monotonic s
     outcome: str = ""  # what is counted of an input that is no snapshot
+    traceparent: str = ""  # for the headers of its messages (`relay.traces`)
 
 
 class Mind:
@@ -74,13 +77,14 @@ class Mind:
             kept = Kept(s.node, given.position, given.now, given.sent_at, s.kind, admitted.payload)
         folded = self._wider(self.fleet.fold(given))
         decision = self._unpublished(decide.decide(self.fleet, given, folded, self._prefix))
-        self._metrics.observe("wazuh_jetstream_relay_decide_seconds", self._clock.monotonic() - began)
-        return Step(decision, kept, self._muted, _OUTCOMES.get(type(given), ""))
+        took = began, self._clock.monotonic()
+        self._metrics.observe("wazuh_jetstream_relay_decide_seconds", took[1] - took[0])
+        return Step(decision, kept, self._muted, given, took, _OUTCOMES.get(type(given), ""))
 
     def record(self, step: Step) -> None:
         """Take a decision over. Raises Unreachable: nothing is taken over yet, the same again is right."""
         began = self._clock.monotonic()
-        self._ledger.record(step.decision, self.fleet, step.kept, muted=step.muted)
+        self._ledger.record(step.decision, self.fleet, step.kept, muted=step.muted, traceparent=step.traceparent)
         self._metrics.observe("wazuh_jetstream_relay_record_seconds", self._clock.monotonic() - began)
         self.fleet.settle(step.decision)
         self._anew = False

@@ -7,11 +7,11 @@ from shared import cli, config
 from shared.clock import Clock
 from shared.errors import Quarantine
 
-from . import control, events, ledger, requests
+from . import control, events, gauges, ledger, requests
 from .fleet import Node
 from .requests import NotDone
 
-HEADERS: Final = ("NODE", "NODE_NAME", "TYPE", "HEARD", "SOURCE", "LAST HEARD", "AGENTS", "BOOT/SEQ", "CLOCK", "PERIOD")
+HEADERS: Final = ("NODE", "NODE_NAME", "TYPE", "HEARD", "SOURCE", "LAST HEARD", "AGENTS", "BOOT/SEQ", "CLOCK", "PERIOD", "TABLE")
 
 
 def show_list(settings: config.Config, out: TextIO, *, as_json: bool) -> int:
@@ -65,6 +65,8 @@ def _facts(node: Node, agents: int) -> dict[str, Any]:
         "seq": node.seq,
         "clock_offset_seconds": node.offset / 1000,
         "keepalive_period_seconds": node.period / 1000,
+        "table_proved": node.proved,
+        "table_age_seconds": gauges.age(node.heard_at, node.as_of) if node.as_of else None,
     }
 
 
@@ -81,4 +83,12 @@ def _row(facts: dict[str, Any]) -> tuple[object, ...]:
         f"{facts['boot']}/{facts['seq']}",
         f"{facts['clock_offset_seconds']:+.3f} s",
         f"{facts['keepalive_period_seconds']:g} s",
+        _table(facts["table_age_seconds"], proved=facts["table_proved"]),
     )
+
+
+def _table(age: float | None, *, proved: bool) -> str:
+    """Whether the relay's copy is the collector's; where it is not, what says "nothing came" waits for this node."""
+    if proved:
+        return "proved"
+    return "never proved" if age is None else f"not proved for {age:.0f} s"

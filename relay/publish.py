@@ -27,6 +27,7 @@ from . import events, ledger, seal
 from .books import Books
 from .keeper import Keeper
 from .stored import Outgoing
+from .traces import Traces
 
 LOGGER: Final = logging.getLogger("relay.publish")
 
@@ -44,6 +45,7 @@ class Batch:
 
     outgoing: list[Outgoing]
     sealed: list[jsapi.Message]
+    took: tuple[float, float]  # when sealing began and ended, monotonic s
 
 
 class Publisher:
@@ -61,6 +63,7 @@ class Publisher:
         batch_messages: int,
         metrics: telemetry.Telemetry,
         watch: clock.Clock,
+        traces: Traces,
     ) -> None:
         self._connection = connection
         self._books = books
@@ -72,6 +75,7 @@ class Publisher:
         self._batch_messages = max(batch_messages, max(map(len, events.TOKENS.values())))
         self._metrics = metrics
         self._clock = watch
+        self._traces = traces
         self._wake = asyncio.Event()
         self._finishing = False
         self._queue: deque[Outgoing] = deque()
@@ -81,16 +85,22 @@ class Publisher:
         self._singly = 0  # messages that are to be published one by one
         self._done = 0  # the outbox sequence up to which all is published or left out
         self._marking: asyncio.Task[None] | None = None  # tells the ledger so
-        self._decided: deque[tuple[int, int]] = deque()  # (RAW position, its stream time): for the latency
+        self._decided: deque[tuple[int, int, int]] = deque()  # (RAW position, when it came, when it was seen): for the latency
+        self._began_at = watch.now_ms()
 
     def wake(self) -> None:
         """The outbox has something."""
         self._wake.set()
 
-    def decided(self, position: int, now: int) -> None:
-        """Messages were decided from a RAW position of this stream time (Unix ms): publish them."""
-        self._decided.append((position, now))
+    def decided(self, position: int, now: int, seen_at: int) -> None:
+        """Messages were decided from a RAW position: publish them. When it came, and when what it says was seen, in Unix ms."""
+        self._decided.append((position, now, seen_at))
         self._wake.set()
+
+    @property
+    def waiting_since(self) -> int:
+        """Since when (Unix ms) what waits first has waited; what an earlier process left waits since this one began."""
+        return self._decided[0][1] if self._decided else self._began_at
 
     def doubt(self) -> None:
         """The connection was lost and is back: what the stream holds is to be read again, now."""
@@ -155,12 +165,13 @@ class Publisher:
         most = 1 if self._singly else self._batch_messages
         if not self._queue or self._queue[-1].sequence < after + most:
             await self._fill()
-        batch = Batch(cut(dropwhile(lambda out: out.sequence <= after, self._queue), most), [])
-        for number, out in enumerate(batch.outgoing, start=1):
-            batch.sealed.append(jsapi.Message(*seal.seal(out.message, out.sequence, out.position, self._signer)))
+        began, sealed = self._clock.monotonic(), list[jsapi.Message]()
+        outgoing = cut(dropwhile(lambda out: out.sequence <= after, self._queue), most)
+        for number, out in enumerate(outgoing, start=1):
+            sealed.append(jsapi.Message(*seal.seal(out.message, out.sequence, out.position, self._signer)))
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
-        return batch
+        return Batch(outgoing, sealed, (began, self._clock.monotonic()))
 
     async def _fill(self) -> None:
         found = await self._books.insist(self._ledger.outbox, WINDOW)
@@ -174,6 +185,7 @@ class Publisher:
     async def _publish(self, batch: Batch) -> bool:
         """Whether what was published, or left out, is as it was meant to be; else the next batch is made anew."""
         crashpoints.here("relay.before_publish")
+        began = self._clock.monotonic()
         try:
             ack = await self._connection.publish_batch(batch.sealed, TIMEOUT, self._expected)
         except jsapi.DuplicateInBatch:
@@ -189,6 +201,7 @@ class Publisher:
             self._leave_out(batch.outgoing[0], refusal.reason, str(refusal))
         else:
             crashpoints.here("relay.after_publish")
+            self._traces.published(batch.outgoing, batch.took, began)
             self._sent(batch.outgoing, ack)
         return True
 
@@ -228,7 +241,9 @@ class Publisher:
     def _measure(self, position: int) -> None:
         now = self._clock.now_ms()
         while self._decided and self._decided[0][0] <= position:
-            self._metrics.observe("wazuh_jetstream_relay_latency_seconds", max(0, now - self._decided.popleft()[1]) / 1000)
+            _, came_at, seen_at = self._decided.popleft()
+            self._metrics.observe("wazuh_jetstream_relay_latency_seconds", max(0, now - came_at) / 1000)
+            self._metrics.observe("wazuh_jetstream_relay_end_to_end_seconds", max(0, now - seen_at) / 1000)
 
     def _leave_out(self, out: Outgoing, reason: str, sentence: str) -> None:
         self._taken([out])

@@ -8,7 +8,6 @@ closed. What was not published by then is published at the next start.
 """
 
 import asyncio
-import importlib.metadata
 import logging
 import os
 import random
@@ -19,9 +18,8 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from shared import clock, config, health, jetstream, keyring, logs, sealing, subjects, telemetry
+from shared import clock, config, health, jetstream, keyring, logs, pages, sealing, subjects, telemetry, tracing
 from shared.backoff import Backoff
-from shared.errors import ConfigError
 from shared.guard import Guard, Signs, Words
 
 from . import catchup, ledger
@@ -30,6 +28,7 @@ from .assemble import Assembler
 from .books import LEDGER, Books
 from .deliver import Cursor
 from .fleet import Policy
+from .gauges import Gauges
 from .heartbeat import Heartbeats
 from .keeper import Keeper
 from .lead import Lead, cancelled, unless
@@ -37,13 +36,13 @@ from .lease import Superseded, Terms
 from .loop import RAW, Loop, Ticker
 from .mind import Mind
 from .publish import EVENTS, Publisher
+from .traces import Traces
+from .upkeep import Upkeep
 
 LOGGER: Final = logging.getLogger("relay.run")
 
 DRAIN_S: Final = 10.0
 STOP_S: Final = 5.0  # for the message at hand
-GAUGES_S: Final = 5.0
-PRUNE_EVERY: Final = 720  # rounds of GAUGES_S: an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,10 @@ class Relay:
         self._prefix = settings.nats.subject_prefix
         self._clock = clock.SystemClock()
         self._metrics = telemetry.Telemetry("relay")
-        self._metrics.gauge("wazuh_jetstream_build_info", 1, version=importlib.metadata.version("wazuh-jetstream"))
         self._readiness = health.Readiness("nats", "stream", "events", "ledger", "lease", "lag")
+        self._signs = Signs(self._readiness, self._metrics, LOGGER)
+        self._holder = holder(settings.relay.name)
+        self._traces = Traces(tracing.OFF, self._prefix, self._clock)
         self._raw = self._guard(RAW)
         self._ledger = self._guard(LEDGER)
         self._books = Books(self._ledger)
@@ -102,22 +103,25 @@ class Relay:
         self._publisher: Publisher | None = None
 
     def _guard(self, words: Words) -> Guard:
-        return Guard(words, Signs(self._readiness, self._metrics, LOGGER), self._clock, Backoff(jitter=random.random))
+        return Guard(words, self._signs, self._clock, Backoff(jitter=random.random))
 
     async def run(self) -> int:
         """Run until `stop` is called or a signal comes."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
-        pages = health.HealthServer(self._readiness, self._metrics.text, self._metrics.content_type)
+        monitoring = self._settings.monitoring
+        served = await pages.served(monitoring, self._signs, health.Pulse(self._clock), LOGGER)
+        exported = tracing.begin("relay", self._holder, monitoring, self._metrics, self._clock, os.environ)
+        self._traces = Traces(exported, self._prefix, self._clock)
         try:
-            await self._serve(pages)
             await self._connection.start()
             await self._with_ledger()
         finally:
             await self._connection.close()
-            await pages.close()
+            await served.close()
             self._books.close()
             logs.log(LOGGER, "info", "stopped", "the relay ended")
+            exported.close()
         return 0
 
     def stop(self) -> None:
@@ -125,18 +129,8 @@ class Relay:
         logs.log(LOGGER, "info", "stopping", "the relay was asked to end")
         self._stop.set()
 
-    async def _serve(self, pages: health.HealthServer) -> None:
-        port = self._settings.monitoring.metrics_port
-        if not self._settings.monitoring.enable_metrics:
-            return
-        try:
-            await pages.start(port)
-        except OSError as error:
-            raise ConfigError(f"monitoring.metrics_port {port} cannot be listened on ({error.strerror}); set another") from error
-        logs.log(LOGGER, "info", "health_listening", f"/healthz, /readyz and /metrics on 127.0.0.1:{pages.port}", port=pages.port)
-
     async def _with_ledger(self) -> None:
-        terms = Terms(holder(self._settings.relay.name), self._settings.relay.lease_duration)
+        terms = Terms(self._holder, self._settings.relay.lease_duration)
         book = await unless(self._stop, self._books.insist(ledger.Ledger.open, self._settings.relay.ledger_url, terms=terms))
         if book is None:
             return
@@ -152,12 +146,12 @@ class Relay:
         try:
             parts = await unless(self._stop, self._begun(book))
             if parts is not None:
-                await self._together(*parts, book)
+                await self._together(*parts)
         finally:
             self._publisher = None
             await self._reader.drop()
 
-    async def _begun(self, book: ledger.Ledger) -> tuple[Loop, Publisher, Heartbeats]:
+    async def _begun(self, book: ledger.Ledger) -> tuple[Loop, Publisher, Heartbeats, Upkeep]:
         self._raw = self._guard(RAW)
         replay = await self._begin(book)
         if replay is not None:
@@ -171,7 +165,9 @@ class Relay:
             self._settings.relay.heartbeat_interval, self._metrics, self._clock,
         )  # fmt: skip
         logs.log(LOGGER, "info", "started", "the relay runs", prefix=self._prefix, nodes=len(self._keys.nodes), key=self._keys.signer.kid)
-        return deciding, publisher, beating
+        retention = round(self._settings.relay.history_retention * 1000)
+        gauges = Gauges(self._metrics, self._readiness)
+        return deciding, publisher, beating, Upkeep(self._books, book, mind, publisher, gauges, retention, self._metrics, self._clock)
 
     async def _begin(self, book: ledger.Ledger) -> catchup.Replay | None:
         return await self._raw.insist(lambda: catchup.begin(self._connection, self._books, book, self._prefix))
@@ -182,7 +178,7 @@ class Relay:
     def _publishing(self, book: ledger.Ledger) -> Publisher:
         return Publisher(
             self._connection, self._books, book, self._keeper(book), self._keys.signer, subjects.events_stream(self._prefix),
-            self._guard(EVENTS), self._settings.relay.batch_messages, self._metrics, self._clock,
+            self._guard(EVENTS), self._settings.relay.batch_messages, self._metrics, self._clock, self._traces,
         )  # fmt: skip
 
     async def _deciding(self, book: ledger.Ledger, mind: Mind, publisher: Publisher) -> Loop:
@@ -192,15 +188,15 @@ class Relay:
         ticker = Ticker(self._connection, self._prefix, settings.name, self._keys.signer, self._clock)
         return Loop(
             cursor, self._books, self._keeper(book), mind, ticker, self._raw, settings.tick_interval, publisher.decided,
-            self._metrics, self._readiness, self._clock,
+            self._metrics, self._readiness, self._clock, self._traces,
         )  # fmt: skip
 
-    async def _together(self, deciding: Loop, publisher: Publisher, beating: Heartbeats, book: ledger.Ledger) -> None:
+    async def _together(self, deciding: Loop, publisher: Publisher, beating: Heartbeats, upkeep: Upkeep) -> None:
         """Run all until told to stop or one of them fails; then drain, and raise what failed."""
         halt = asyncio.Event()
         loop = asyncio.create_task(deciding.run(halt), name="deciding")
         publishing = asyncio.create_task(publisher.run(), name="publishing")
-        others = {asyncio.create_task(beating.run(), name="beating"), asyncio.create_task(self._keep(book), name="keeping")}
+        others = {asyncio.create_task(beating.run(), name="beating"), asyncio.create_task(upkeep.run(), name="upkeep")}
         tasks = {loop, publishing, *others, asyncio.create_task(self._stop.wait(), name="waiting")}
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -214,18 +210,6 @@ class Relay:
         for task in tasks:
             if not task.cancelled():
                 task.result()
-
-    async def _keep(self, book: ledger.Ledger) -> None:
-        """Gauges every few seconds, and what is too old leaves the ledger every hour."""
-        retention = round(self._settings.relay.history_retention * 1000)
-        rounds = 0
-        while True:
-            self._metrics.gauge("wazuh_jetstream_relay_outbox_depth", await self._books.insist(book.outbox_depth))
-            if rounds % PRUNE_EVERY == 0:
-                pruned = await self._books.insist(book.prune, self._clock.now_ms(), retention, retention)
-                rounds -= bool(pruned.history or pruned.quarantine)
-            rounds += 1
-            await asyncio.sleep(GAUGES_S)
 
     def _on_state(self, state: jetstream.State, detail: str) -> None:
         if state in ("nats_connected", "nats_lost"):

@@ -86,6 +86,12 @@ class Shelf:
         with self._write() as connection:
             return connection.execute(this).rowcount
 
+    def held(self) -> tuple[int, int]:
+        """How many messages there are, and their bytes."""
+        with self._read() as connection:
+            count, size = connection.execute(select(func.count(), func.coalesce(func.sum(_SIZE), 0)).select_from(QUARANTINE)).one()
+        return int(count), int(size)
+
     def bound(self, most: int) -> int:
         """Let the oldest go until there are at most so many bytes; how many messages went."""
         if self._bytes is None:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import msgpack
 
-from shared import wire
+from shared import trace, wire
 
 from .clocks import NodeClock
 from .decided import Agent, Decision, Ghost, Hold, Manager, Move
@@ -312,12 +312,13 @@ def past_of(row: Sequence[Any]) -> Past:
     return Past(position, now, bool(muted), event)
 
 
-def outbox_rows(messages: Iterable[Message], first: int, position: int) -> Iterator[Row]:
-    """The rows of `outbox` for messages in order, the first of which has the sequence `first`."""
+def outbox_rows(messages: Iterable[Message], first: int, position: int, traceparent: str = "") -> Iterator[Row]:
+    """The rows of `outbox` for messages in order, the first of which has the sequence `first`; `traceparent`: one more header."""
     headers, text = None, ""
+    more = {trace.HEADER: traceparent} if traceparent else {}
     for sequence, message in zip(count(first), messages):
         if message.headers is not headers:  # the messages of one event share them
-            headers, text = message.headers, headers_text(message.headers)
+            headers, text = message.headers, headers_text({**message.headers, **more})
         yield (sequence, position, message.subject, message.message_id, text, message.body)
 
 

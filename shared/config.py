@@ -20,11 +20,13 @@ from typing import Annotated, Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from . import subjects, units
 from .errors import ConfigError
+from .monitoring import MonitoringConfig
+from .section import Section as _Section
 
 ENVIRONMENT_PREFIX: Final = "WAZUH_JETSTREAM__"
 MAX_FILE_BYTES: Final = 1 << 20  # of YAML: a whole configuration has about 2 KiB
@@ -106,10 +108,6 @@ NotYet = Annotated[bool, AfterValidator(_never)]
 # The sections -------------------------------------------------------------------------------------------------------
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=False)
-
-
 def _below_home(description: str, *paths: str) -> Any:
     """A field that is below wazuh.home unless it is set: the first of `paths` that exists, else the first."""
 
@@ -181,19 +179,6 @@ class SecurityConfig(_Section):
     )
     encrypt_messages: NotYet = Field(default=False, description="Must be false: encryption comes with a later version.")
     encryption_key_path: Path | None = Field(default=None, description="Key for encrypt_messages; unused as long as that is false.")
-
-
-class MonitoringConfig(_Section):
-    """What the service tells about itself."""
-
-    enable_metrics: bool = Field(default=True, description="Serve /healthz, /readyz and /metrics on 127.0.0.1.")
-    metrics_port: int = Field(default=9090, ge=0, le=65535, description="Port of these pages; 0 takes any free one.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe log line that is written."
-    )
-    log_format: Literal["auto", "json", "human"] = Field(
-        default="auto", description="Form of the log; auto is human on a terminal, else json."
-    )
 
 
 class CollectorConfig(_Section):

@@ -41,10 +41,22 @@ def configure(service: Service, level: Level, form: Format, stream: TextIO) -> N
 
 
 def log(logger: logging.Logger, level: Level, event: LogEvent, message: str, /, **fields: object) -> None:
-    """Write one line. `fields` are for machines: their names never change, their values are numbers, texts or None."""
+    """Write one line. `fields` are for machines: their names never change, their values are numbers, texts or None.
+
+    What a line belongs to is told under the same names everywhere: `node`, `boot` and `seq` of a snapshot, `position` in RAW,
+    `event_id`, and `trace_id` where there is a trace.
+    """
     number = _LEVELS[level]
     if logger.isEnabledFor(number):
         logger.log(number, "%s", message, extra={"event": event, "fields": fields})
+
+
+def fields(record: logging.LogRecord) -> dict[str, object]:
+    """What a line says for machines, as plain values."""
+    extra: dict[str, object] = dict(getattr(record, "fields", {}))
+    if record.exc_info:
+        extra["traceback"] = logging.Formatter().formatException(record.exc_info)[-MAX_VALUE:]
+    return {name: _plain(value) for name, value in extra.items()}
 
 
 class _Form(logging.Formatter):
@@ -61,10 +73,7 @@ class _Form(logging.Formatter):
             "service": self._service,
             "message": record.getMessage()[:MAX_VALUE],
         }
-        extra: dict[str, object] = dict(getattr(record, "fields", {}))
-        if record.exc_info:
-            extra["traceback"] = self.formatException(record.exc_info)[-MAX_VALUE:]
-        return parts | {name: _plain(value) for name, value in extra.items() if name not in parts}
+        return parts | {name: value for name, value in fields(record).items() if name not in parts}
 
 
 class _Json(_Form):

@@ -192,6 +192,17 @@ def _columns(s: Snapshot) -> dict[str, object]:
 # Decoding -----------------------------------------------------------------------------------------------------------
 
 
+def taken_at(head: bytes) -> int | None:
+    """When the snapshot was taken whose payload begins so; None where that cannot be told. For payloads of our own."""
+    try:
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(zstandard.ZstdDecompressor().decompressobj().decompress(head[1:]) if head[:1] == _ZSTD else head[1:])
+        pairs = ((unpacker.unpack(), unpacker.unpack()) for _ in range(unpacker.read_map_header()))
+        return next((int(value) for key, value in pairs if key == "taken_at"), None)
+    except (ValueError, msgpack.OutOfData, zstandard.ZstdError):
+        return None
+
+
 def open_part(body: bytes) -> Part | Tick:
     """The part or tick in one message. Raises Quarantine: malformed, newer_schema, oversized."""
     fields = _unpack(body)

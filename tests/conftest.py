@@ -1,13 +1,14 @@
 """What every test may ask for: a real nats-server, and the fixtures with recorded facts about Wazuh."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.nats_server import NatsServer
+from tests.small_cluster import Cluster
 
 FIXTURES_VARIABLE = "WAZUH_JETSTREAM_FIXTURES"
 
@@ -24,6 +25,14 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     server = NatsServer(tmp_path / "nats")
     yield server
     server.kill()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Cluster]:
+    """A manager, a collector and a relay, not yet started."""
+    made = Cluster(tmp_path, nats_server)
+    yield made
+    await made.kill()
 
 
 @pytest.fixture(scope="session")

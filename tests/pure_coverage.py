@@ -44,6 +44,7 @@ PURE = (
     "shared/models.py",
     "shared/sealing.py",
     "shared/subjects.py",
+    "shared/trace.py",
     "shared/units.py",
     "shared/wire.py",
 )

@@ -358,7 +358,7 @@ async def test_a_relay_tells_and_counts_what_it_refuses_and_goes_on(tmp_path: Pa
         code, errors = await ended(relay, signal.SIGTERM)
     assert (code, changes(found)) == (0, [("001", "Active", "Disconnected")])
     refused = [line for line in map(json.loads, errors.splitlines()) if line["event"] == "message_quarantined"]
-    counted = {m[1]: int(float(m[2])) for m in re.finditer(r'relay_quarantined_total\{reason="(\w+)"\} (\S+)', metrics)}
+    counted = +Counter({m[1]: int(float(m[2])) for m in re.finditer(r'relay_quarantined_total\{reason="(\w+)"\} (\S+)', metrics)})
     assert len(refused) == sent
     assert counted == Counter(line["reason"] for line in refused)
     assert {"malformed", "newer_schema", "unsigned", "oversized", "unknown_node"} < set(counted)

@@ -13,7 +13,8 @@ import nats
 import pytest
 
 from relay import events, heartbeat, seal
-from shared import config, sealing
+from shared import sealing, trace
+from tests import make_docs
 from tests.nats_server import NatsServer
 from tests.relay.lab import T0, Lab, row
 
@@ -21,6 +22,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 TEXT = README.read_text()
 EVENTS = (README.parent / "docs" / "events.md").read_text()
 RULES = (README.parent / "docs" / "rules.md").read_text()
+MONITORING = "".join((README.parent / "docs" / name).read_text() for name in ("monitoring.md", "runbook.md", "metrics.md"))
 
 
 def section(name: str, text: str = TEXT) -> str:
@@ -36,18 +38,9 @@ def rows(name: str) -> list[list[list[str]]]:
     return [[re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split("|")] for line in lines]
 
 
-def config_table() -> str:
-    """The README's table of configuration keys."""
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    for key, kind, default, text in config.describe():
-        shown = f"`{default}`" if default else ""
-        lines.append(f"| `{key}` | {kind.replace('|', '/')} | {shown} | {text} |")
-    return "\n".join(lines)
-
-
 def test_every_key_of_the_configuration_stands_in_the_readme() -> None:
-    """To renew it: python tests/test_docs.py"""
-    assert section("config").strip() == config_table()
+    """To renew it: make docs"""
+    assert section("config").strip() == make_docs.config_table()
 
 
 @pytest.mark.parametrize("word", [*get_args(events.Kind), *get_args(events.ManagerKind)])
@@ -70,7 +63,7 @@ def test_the_table_of_reasons_is_the_codes() -> None:
 
 
 def test_the_table_of_headers_is_the_codes() -> None:
-    named = {value for name, value in vars(events).items() if name.startswith("H_")} | {sealing.SIGNATURE_HEADER}
+    named = {value for name, value in vars(events).items() if name.startswith("H_")} | {sealing.SIGNATURE_HEADER, trace.HEADER}
     assert {header for (header,), *_ in rows("headers")} == named
 
 
@@ -103,14 +96,19 @@ def test_every_rule_stands_in_both_tables() -> None:
     assert re.findall(r"^(\d+)\. ", TEXT.partition("## Which row is right")[2].partition("\n## ")[0], re.MULTILINE) == numbers
 
 
-@pytest.mark.parametrize("path", re.findall(r"`((?:relay|collector|shared|tests)/[^` ]*)`", EVENTS + RULES + TEXT))
+@pytest.mark.parametrize("path", re.findall(r"`((?:relay|collector|shared|tests|deploy|docs)/[^` ]*)`", EVENTS + RULES + MONITORING + TEXT))
 def test_a_file_that_is_named_is_there(path: str) -> None:
     assert (README.parent / path).exists()
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", EVENTS + RULES + TEXT))
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT))
 def test_a_link_leads_somewhere(path: str) -> None:
     assert (README.parent / path).exists()
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", EVENTS + RULES + MONITORING))
+def test_a_link_from_docs_leads_somewhere(path: str) -> None:
+    assert (README.parent / "docs" / path).exists()
 
 
 def test_every_key_of_an_event_stands_in_the_readme() -> None:
@@ -183,9 +181,3 @@ EXAMPLE = events.Event(
     event_id="e",
     late=False,
 )
-
-
-if __name__ == "__main__":
-    begin, end = "<!-- config -->\n", "\n<!-- /config -->"
-    head, _, rest = TEXT.partition(begin)
-    README.write_text(f"{head}{begin}{config_table()}{end}{rest.partition(end[1:])[2]}")

@@ -6,15 +6,22 @@ from collections.abc import Iterable, Sequence
 
 from collector.clientkeys import Keys
 from collector.rows import Reading
+from collector.traces import Traces
 from shared.clock import Clock
 from shared.errors import SourceUnavailable
 from shared.models import DIGEST_MODULUS, AgentRow, KeyEntry, KeysState, SourceKind, row_digest
+from shared.tracing import OFF
 from shared.wire import Snapshot
 
 
 def agent(number: int, status: str = "active", **fields: object) -> AgentRow:
     row = AgentRow(number, f"agent-{number}", "10.0.0.1", status, 0, 0, 1_750_000_000, 1_700_000_000, "node01")  # type: ignore[arg-type]
     return dataclasses.replace(row, **fields)  # type: ignore[arg-type]
+
+
+def untraced(clock: Clock) -> Traces:
+    """Traces that nobody sees."""
+    return Traces(OFF, "wazuh.raw.node01", clock)
 
 
 class FakeSource:
@@ -29,6 +36,7 @@ class FakeSource:
         self.asked: list[str] = []
         self.closed = False
         self.as_of = 0
+        self.busy = 0.0
         self.stale = False  # as_of stands still: no commit
         self._moved: set[int] = set()
         self._lock = threading.Lock()

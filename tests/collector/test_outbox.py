@@ -1,5 +1,6 @@
 """Laws of the outbox."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from collector.outbox import Outbox
 from collector.spool import Item, Spool, SpoolFailed
+from shared import wire
+from tests.shared.test_wire import SNAPSHOT
 
 
 @pytest.fixture
@@ -107,3 +110,30 @@ def test_depth_and_size_are_the_spools(outbox: Outbox) -> None:
     outbox.keep(item(1, payload=b"123"), gap=False)
     outbox.offer(item(2, "beat"))
     assert (outbox.depth(), outbox.size()) == (1, 3)
+
+
+def taken(seq: int, at: int) -> Item:
+    snapshot = dataclasses.replace(SNAPSHOT, boot=1, seq=seq, taken_at=at)
+    return item(seq, payload=wire.encode(snapshot))
+
+
+def test_the_age_of_what_waits_longest_is_told(outbox: Outbox) -> None:
+    assert outbox.oldest_age(9_000) == 0
+    for seq, at in ((1, 1_000), (2, 4_000)):
+        outbox.keep(taken(seq, at), gap=False)
+    assert outbox.oldest_age(9_000) == 8
+    first = outbox.next()
+    assert first is not None
+    outbox.sent(first)
+    assert outbox.oldest_age(9_000) == 5
+    assert outbox.oldest_age(0) == 0  # the clock was set back
+    assert drain(outbox) == [2]
+    assert outbox.oldest_age(9_000) == 0
+
+
+def test_a_disk_that_does_not_say_ages_nothing(outbox: Outbox, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> bytes:
+        raise SpoolFailed("the disk ails")
+
+    monkeypatch.setattr(spool, "head", refused)
+    assert outbox.oldest_age(9_000) == 0

@@ -23,7 +23,7 @@ from shared.clock import SystemClock
 from shared.config import NatsConfig
 from shared.jetstream import Connection, Message, NotStored, PubAck, StoredMessage, Timeout, TooLarge
 from shared.telemetry import Telemetry
-from tests.collector.fakes import FakeKeys, FakeSource, Receiver, agent
+from tests.collector.fakes import FakeKeys, FakeSource, Receiver, agent, untraced
 from tests.guards import guard
 from tests.nats_server import NatsServer
 
@@ -106,6 +106,7 @@ class Rig:
             self.clock,
             guard(RAW, "collector"),
             self.telemetry,
+            untraced(self.clock),
         )
         self.composer = Composer(Identity("wazuh", "node01", "node01", "master"), self.spool.boot)
         self.source = FakeSource(self.clock, [agent(number) for number in range(1, 11)])
@@ -115,7 +116,8 @@ class Rig:
     def read(self) -> None:
         lookout = Lookout(self.source, FakeKeys().open, self.clock, guard(SOURCE, "collector"), self.telemetry)
         plan = Plan(self.clock.monotonic(), 0.1, 3600.0)
-        watch = Watch(self.source, lookout, self.composer, self.outbox, plan, self.clock, self.telemetry, 0.1, lambda _: None)
+        traces = untraced(self.clock)
+        watch = Watch(self.source, lookout, self.composer, self.outbox, plan, self.clock, self.telemetry, 0.1, lambda _: None, traces)
         self.thread = threading.Thread(target=watch.run, args=(self.stop,))
         self.thread.start()
 

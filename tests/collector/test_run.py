@@ -282,3 +282,26 @@ async def test_a_wazuh_db_that_never_answers_does_not_hold_up_the_end(
     await manager.apply([status(1, "disconnected", 3)])
     await until(bus, is_told(1, 3))
     assert await collector.terminate() == 0
+
+
+async def test_a_reading_thread_that_hangs_shows_on_healthz(tmp_path: Path, manager: ManagerProcess, nats_server: NatsServer) -> None:
+    """Only then: as long as it turns it is alive, and the event loop that still answers says which part does not turn."""
+    script = f"""
+import os, sys, threading
+from collector import run, sources
+from shared import cli, config
+run.STUCK_S = 0.3
+poll = sources.AutoSource.poll
+sources.AutoSource.poll = lambda self: threading.Event().wait() if os.path.exists({str(tmp_path / "hang")!r}) else poll(self)
+sys.exit(cli.run(lambda: run.run(config.load(None, os.environ)), "wazuh-collector"))
+"""
+    collector = CollectorProcess(tmp_path, manager.home, nats_server.url, collector__request_timeout="50ms", wazuh__poll_interval="50ms")
+    await collector.start(("-c", script))
+    async with asyncio.timeout(PATIENCE_S):
+        while float((await probes(collector)).split()[1]) < 30:  # at 20 ms or more each: longer than it may be busy
+            assert await collector.get("/healthz") == (200, "ok\n")
+        (tmp_path / "hang").touch()
+        while (seen := await collector.get("/healthz"))[0] == 200:
+            await asyncio.sleep(0.02)
+    assert seen == (503, "not alive: stuck is the reader\n")
+    assert await collector.terminate() == 0

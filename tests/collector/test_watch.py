@@ -24,7 +24,7 @@ from shared.models import CONNECTION_STATUSES, KeyEntry
 from shared.telemetry import Telemetry
 from shared.wire import Snapshot
 from tests.clock import ManualClock
-from tests.collector.fakes import FakeKeys, FakeSource, Receiver, agent
+from tests.collector.fakes import FakeKeys, FakeSource, Receiver, agent, untraced
 from tests.guards import guard
 
 POLL, FULL = 5.0, 60.0
@@ -57,7 +57,9 @@ class Rig:
         )
         composer = Composer(Identity("wazuh", "node01", "node01", "master"), self.spool.boot)
         plan = Plan(self.clock.monotonic(), POLL, FULL)
-        self.watch = Watch(self.source, self.lookout, composer, self.outbox, plan, self.clock, self.telemetry, POLL, self.told)
+        self.watch = Watch(
+            self.source, self.lookout, composer, self.outbox, plan, self.clock, self.telemetry, POLL, self.told, untraced(self.clock)
+        )
 
     def told(self, finding: object) -> None:
         self.findings += 1

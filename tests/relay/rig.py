@@ -12,7 +12,7 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,10 +208,12 @@ async def running(rig: Rig) -> AsyncIterator[run.Relay]:
             assert await task == 0
 
 
-async def spawn(rig: Rig, environ: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+async def spawn(
+    rig: Rig, environ: Mapping[str, str] | None = None, command: Sequence[str] = ("-m", "relay", "run")
+) -> asyncio.subprocess.Process:
     """The real command as a process."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", "run",
+        sys.executable, *command,
         env={**rig.environ, **(environ or {}), "PATH": ""},
         cwd=Path(__file__).parents[2],
         stderr=asyncio.subprocess.PIPE,

@@ -250,3 +250,12 @@ def test_a_decision_larger_than_a_chunk_is_recorded_whole(ledger: Ledger, monkey
     assert [out.message for out in ledger.outbox(1000)][1:] == list(decision.messages)
     assert [past.event for past in reversed(ledger.history(None, 100))] == list(decision.happened)
     assert {one.status for one in ledger.agents()} == {"Disconnected"}
+
+
+def test_the_trace_of_an_input_is_a_header_of_each_of_its_messages_and_changes_nothing_else(ledger: Ledger) -> None:
+    desk = ledgers.settled(ledger)
+    messages = [Message(f"wazuh.agent.00{n}.status", str(n), b"{}", {"ce-id": str(n)}) for n in (1, 2)]
+    ledger.record(replace(nothing(3), messages=tuple(messages)), desk.fleet, None, traceparent="00-a-b-01")
+    kept = [out.message for out in ledger.outbox(100)][1:]
+    assert [one.headers for one in kept] == [{"ce-id": "1", "traceparent": "00-a-b-01"}, {"ce-id": "2", "traceparent": "00-a-b-01"}]
+    assert [replace(one, headers={"ce-id": one.message_id}) for one in kept] == messages

@@ -17,10 +17,12 @@ from relay.keeper import Keeper
 from relay.ledger import Ledger
 from relay.publish import Publisher, cut
 from relay.stored import Outgoing
+from relay.traces import Traces
 from shared import jetstream, jsapi, sealing
 from shared.clock import SystemClock
 from shared.errors import Stop
 from shared.telemetry import Telemetry
+from shared.tracing import OFF
 from tests.guards import guard
 from tests.nats_server import NatsServer
 from tests.relay.rig import DEADLINE_S, Rig
@@ -50,14 +52,14 @@ class Bench:
         self.ledger = Ledger.open(rig.settings.relay.ledger_url)
         self.publisher = Publisher(
             connection, self.books, self.ledger, Keeper(self.books, self.ledger, self.metrics, 4 << 20), SIGNER, "WAZUH_EVENTS",
-            guard(publish.EVENTS), batch_messages, self.metrics, SystemClock(),
+            guard(publish.EVENTS), batch_messages, self.metrics, SystemClock(), Traces(OFF, "wazuh", SystemClock()),
         )  # fmt: skip
         self._position = 0
 
     def decided(self, *messages: Message) -> None:
         self._position += 1
         self.ledger.record(Decision(self._position, 0, (), (), (), messages, 0, None, True), Fleet(""), None)
-        self.publisher.decided(self._position, SystemClock().now_ms())
+        self.publisher.decided(self._position, SystemClock().now_ms(), SystemClock().now_ms())
 
     async def drain(self) -> list[str]:
         """The message ids in EVENTS, once the outbox is empty."""

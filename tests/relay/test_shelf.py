@@ -94,3 +94,10 @@ def test_an_event_that_no_stream_takes_is_kept_once_however_often_it_is_told(led
         ledger.shelf.keep_event(9, 0, "wazuh.agent.001.status", "too_large", "refused", {"Nats-Msg-Id": identity}, b"{}")
     assert [one.headers["Nats-Msg-Id"] for one in ledger.shelf.kept(10)] == ["b", "a"]
     assert ledger.position() == 0
+
+
+def test_how_much_is_kept_is_known(ledger: Ledger) -> None:
+    assert ledger.shelf.held() == (0, 0)
+    for position in range(1, 4):
+        refuse(ledger, position, 100)
+    assert ledger.shelf.held() == (3, 300)

@@ -25,7 +25,7 @@ def test_descriptions_are_sentences() -> None:
 
 def test_names_follow_prometheus() -> None:
     for name, metric in METRICS.items():
-        assert re.fullmatch(r"wazuh_jetstream_[a-z_]+", name)
+        assert re.fullmatch(r"(wazuh_jetstream|process)_[a-z_]+", name)
         assert name.endswith("_total") == (metric.kind == "counter"), name
         assert (metric.kind == "histogram") == bool(metric.buckets), name
         assert metric.buckets == tuple(sorted(set(metric.buckets)))

@@ -80,3 +80,26 @@ def test_threads_lose_no_count() -> None:
     for thread in threads:
         thread.join()
     assert values(telemetry)["wazuh_jetstream_collector_probes_total", ()] == 4000
+
+
+def test_a_live_gauge_is_asked_when_somebody_looks() -> None:
+    telemetry, asked = Telemetry("collector"), iter([1.5, 2.5])
+    telemetry.live("wazuh_jetstream_collector_spool_oldest_age_seconds", lambda: next(asked))
+    assert [values(telemetry)["wazuh_jetstream_collector_spool_oldest_age_seconds", ()] for _ in range(2)] == [1.5, 2.5]
+
+
+def test_what_is_not_known_any_more_is_not_shown() -> None:
+    telemetry = Telemetry("relay")
+    telemetry.gauge("wazuh_jetstream_relay_holds", 7)
+    telemetry.gauge("wazuh_jetstream_relay_node_fresh", 1, node="n")
+    telemetry.clear("wazuh_jetstream_relay_holds", "wazuh_jetstream_relay_node_fresh")
+    found = values(telemetry)
+    assert found["wazuh_jetstream_relay_holds", ()] == 0
+    assert ("wazuh_jetstream_relay_node_fresh", (("node", "n"),)) not in found
+
+
+def test_a_counter_begins_at_0_under_every_label_that_is_known() -> None:
+    """Prometheus sees no increase in a series that begins at 1."""
+    found = values(Telemetry("relay"))
+    assert found["wazuh_jetstream_relay_quarantined_total", (("reason", "bad_signature"),)] == 0
+    assert found["wazuh_jetstream_relay_events_total", (("kind", "disconnected"), ("reason", "silent"))] == 0

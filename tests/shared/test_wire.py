@@ -347,3 +347,15 @@ def test_a_frame_that_lies_about_its_size_is_refused() -> None:
         with pytest.raises(Quarantine) as refused:
             wire.decode(b"\x01" + bytes(honest))
         assert reason(refused) == "malformed"
+
+
+@pytest.mark.parametrize("rows", [0, 300])
+def test_when_a_snapshot_was_taken_is_told_by_how_it_begins(rows: int) -> None:
+    made = dataclasses.replace(SNAPSHOT, rows=tuple(dataclasses.replace(ROW, id=number) for number in range(1, rows + 1)), count=rows)
+    payload = wire.encode(made)
+    assert wire.taken_at(payload[:8192]) == made.taken_at
+
+
+@pytest.mark.parametrize("head", [b"", b"\x00", b"\x01", b"\x01abc", b"\x00\x81\xa1a\x01", b"\x00\x82\xa1a\x01", b"\x00\xc1"])
+def test_what_does_not_tell_when_it_was_taken_is_none(head: bytes) -> None:
+    assert wire.taken_at(head) is None
