@@ -4,6 +4,8 @@
     /out/postgres    the database's password
     /out/relay       signing key, keyring, NKeys of relay and provisioner, pgpass
     /out/subscriber  the relay's signing key (HMAC: who verifies holds it) and the NKey of a watcher
+    /out/wazuh-master, /out/wazuh-worker    the managers' configurations, with their cluster's key
+    /out/prometheus  the token that opens the services' pages
     /out/node01, /out/worker1    each collector's signing key and NKey
 
 It runs as root, without a network, to give each file to the user that reads it. For a real installation make keys on the hosts
@@ -22,10 +24,11 @@ import nkeys
 
 OUT: Final = Path("/out")
 NATS: Final = Path("/deploy/nats")
+COMPOSE: Final = Path("/deploy/compose")
 SERVICE: Final = 10001  # the images' user, and the one that nats-server is run as
 NODES: Final = ("node01", "worker1")
 SERVERS: Final = ("nats-1", "nats-2", "nats-3")
-DATA: Final = (*SERVERS, "spool-node01", "spool-worker1")
+DATA: Final = (*SERVERS, "spool-node01", "spool-worker1", "prometheus")
 """Volumes that only their service writes."""
 
 
@@ -37,9 +40,11 @@ def main() -> int:
         print("Everything is there.")
         return 0
     _services(secrets.token_hex(32), {node: secrets.token_hex(32) for node in NODES})
+    _monitoring(secrets.token_urlsafe(24))
     _postgres(secrets.token_urlsafe(24))
     _nats()
-    for directory in ("relay", "subscriber", *NODES, "nats"):
+    _wazuh(secrets.token_hex(16))
+    for directory in ("relay", "subscriber", *NODES, "nats", "prometheus"):
         _give_all(OUT / directory)
     (OUT / "done" / "done").touch()
     print("Keys, passwords and certificates are made.")
@@ -54,9 +59,23 @@ def _services(events_key: str, node_keys: dict[str, str]) -> None:
         _write(OUT / "relay" / "keyring" / node / "current.key", key)
 
 
+def _monitoring(token: str) -> None:
+    """What Prometheus shows to the services that it reads."""
+    for place in ("relay", *NODES, "prometheus"):
+        _write(OUT / place / "monitoring.token", token)
+
+
 def _postgres(password: str) -> None:
     _write(OUT / "postgres" / "password", password)
     _write(OUT / "relay" / "pgpass", f"postgres:5432:*:relay:{password}")
+
+
+def _wazuh(key: str) -> None:
+    """Configurations of the real managers of the profile `wazuh`, which share a cluster key; their containers start as root."""
+    text = (COMPOSE / "ossec.conf").read_text()
+    for place, node, kind in (("wazuh-master", "node01", "master"), ("wazuh-worker", "worker1", "worker")):
+        filled = text.replace("{node}", node).replace("{type}", kind).replace("{key}", key)
+        _write(OUT / place / "etc" / "ossec.conf", filled)
 
 
 def _nats() -> None:
