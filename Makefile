@@ -11,7 +11,7 @@ export PYTHONSAFEPATH := 1
 
 .PHONY: help
 help: ## Show these verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/.ready ## Watch a fleet's events come true on this machine: NATS, two managers, collectors, relay, subscriber (ARGS="--seconds 30 --json")
@@ -38,6 +38,15 @@ bench: $(VENV)/.ready ## Measure how fast and how small, each figure beside a fl
 fuzz: $(VENV)/.ready ## Feed mutated bytes to every border: decoder, events, Wazuh's answers and files, configuration (ARGS="--inputs 1000000 --seed 1 --json")
 	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 
+.PHONY: deploy-test
+deploy-test: $(VENV)/.deploy ## Check Dockerfile, Kubernetes files, units and locks by hadolint, kubectl, the API's schemas and systemd-analyze
+	@$(BIN)/python -m pytest -n 0 tests/deploy $(ARGS)
+
+.PHONY: compose-test
+compose-test: $(VENV)/.deploy ## Bring docker-compose.yml up, play the tour against it, kill its parts (needs a Docker engine; ARGS="--crowd 1000")
+	@$(BIN)/python tests/containers/run.py $(ARGS)
+	@$(BIN)/python -m pytest -n 0 tests/containers
+
 .PHONY: lint
 lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/ruff format --check .
@@ -45,18 +54,35 @@ lint: $(VENV)/.ready ## Check style, types and the borders between modules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+COLLECTOR := --extra nkeys --extra otlp
+RELAY := $(COLLECTOR) --extra relay --extra postgresql
+IMAGES := deploy/docker
+
 .PHONY: docs
 docs: $(VENV)/.ready ## Renew what is made from the code: docs/metrics.md and the README's configuration table
 	@$(BIN)/python tests/make_docs.py
 
 .PHONY: lock
-lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra relay --extra ed25519 --extra postgresql --extra nkeys --extra otlp --group dev pyproject.toml -o requirements.lock --upgrade
+lock: $(VENV)/.ready ## Renew requirements.lock from pyproject.toml, and the other locks with it (needs uv)
+	$(LOCK) $(RELAY) --group dev pyproject.toml -o requirements.lock --upgrade
+	@$(MAKE) --no-print-directory image-locks
+
+.PHONY: image-locks
+image-locks: $(VENV)/.ready ## Make the images' and the deployment tests' locks from the versions of requirements.lock (needs uv)
+	$(LOCK) --quiet -c requirements.lock $(COLLECTOR) pyproject.toml -o $(IMAGES)/collector.lock
+	$(LOCK) --quiet -c requirements.lock $(RELAY) pyproject.toml -o $(IMAGES)/relay.lock
+	$(LOCK) --quiet -c requirements.lock --group pyproject.toml:deploy -o tests/deploy/requirements.lock
+	echo hatchling | $(LOCK) --quiet -c requirements.lock - -o $(IMAGES)/build.lock
 
 .PHONY: clean
 clean: ## Remove .venv and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build dist
+
+$(VENV)/.deploy: $(VENV)/.ready tests/deploy/requirements.lock
+	@echo "Adding what deployment tests need to $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r tests/deploy/requirements.lock
+	@touch $@
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "wazuh-jetstream needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }

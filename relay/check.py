@@ -28,8 +28,8 @@ def examine(settings: config.Config) -> list[Finding]:
     """Every finding. The configuration itself was read before: a broken one never comes so far."""
     own = [Finding("configuration", "ok", "read"), *_keys(settings)]
     book, position = _ledger(settings)
-    near = [book, login.transport(settings.nats)]
-    return [*own, *near, *asyncio.run(_nats(settings, position)), *pages.examine(settings.monitoring, os.environ)]
+    asked = asyncio.run(_nats(settings, position))
+    return [*own, book, login.transport(settings.nats), *asked, *pages.examine(settings.monitoring, os.environ)]
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@
       node02/current.pub       the public half of the key that node02 signs with
       _relay/ _encryption/     the relay's own (relay.trust): no node's directory begins with `_`
 
-A file holds 64 hex digits (HMAC-SHA256; `openssl rand -hex 32`) or an Ed25519 key in PEM, private or public. What is secret
-is readable by its owner alone, what is public is writable by its owner alone. Node directories are named by
-`shared.subjects.escape`, as in the node's subject. Names that begin with a dot are left alone.
+A file holds 64 hex digits (HMAC-SHA256; `openssl rand -hex 32`) or an Ed25519 key in PEM, private or public. What is secret is
+readable by its owner alone, or by a group where root owns it; what is public is writable by its owner alone. Node directories are
+named by `shared.subjects.escape`, as in the node's subject. Names that begin with a dot are left alone.
 """
 
 import binascii
@@ -17,11 +17,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from . import sealing, subjects
+from . import sealing, secretfile, subjects
 from .errors import ConfigError
 
 ALIKE: Final = (".key", ".pub")
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _MAX_KEY_FILE: Final = 4096  # bytes: a secret is 64 hex digits and a newline, an Ed25519 key in PEM about 120 bytes
 _PEM: Final = b"-----BEGIN "
@@ -67,7 +66,8 @@ def read_guarded(path: Path) -> bytes:
     """What a key file holds, stripped. Raises ConfigError: absent, or others can do with it what they must not."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe is refused, never waited for
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
+            mode = status.st_mode
             text = file.read(_MAX_KEY_FILE).strip() if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise ConfigError(
@@ -76,7 +76,7 @@ def read_guarded(path: Path) -> bytes:
     if text.startswith(_PEM_PUBLIC):
         if mode & _WRITE:
             raise ConfigError(f"key file {path} can be written by others (mode {stat.S_IMODE(mode):o}); run: chmod 644 {path}")
-    elif mode & _OTHERS:
+    elif secretfile.exposed(status):
         raise ConfigError(f"key file {path} can be read by others (mode {stat.S_IMODE(mode):o}); run: chmod 600 {path}")
     return text
 

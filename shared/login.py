@@ -4,6 +4,7 @@
 token. They are read again for each client, as are certificates, so that a rotated secret needs no restart.
 """
 
+import contextlib
 import importlib.util
 import ipaddress
 import re
@@ -75,7 +76,9 @@ class SecureClient(Client):
         """Break the connection, whatever waits in it to be sent: the client notices and connects again."""
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
-            writer.transport.abort()
+            # Python up to 3.11.2, which is Debian 12's, lets go of what a TLS transport was when it is closed twice.
+            with contextlib.suppress(AttributeError):
+                writer.transport.abort()
 
     async def _send_publish(self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, str] | None) -> None:
         block = None if headers is None else plain_block(headers)

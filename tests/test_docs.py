@@ -13,7 +13,7 @@ import nats
 import pytest
 
 from relay import events, heartbeat, keys, seal, trust, verify
-from shared import config, sealing, trace
+from shared import sealing, trace
 from tests import make_docs
 from tests.nats_server import NatsServer
 from tests.relay.lab import T0, Lab, row

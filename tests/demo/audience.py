@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -35,21 +35,28 @@ class Seen:
 
 
 class Audience:
-    """Reads every event from the beginning of the stream, in order, once."""
+    """Reads every event from the beginning of the stream, in order, once.
 
-    def __init__(self, url: str, key: str) -> None:
-        self._url, self._key = url, key
+    `consumer`: a durable one that was made for it; without, it makes its own. `login`: what nats.connect takes besides.
+    """
+
+    def __init__(self, url: str, key: str, consumer: str | None = None, login: Mapping[str, Any] | None = None) -> None:
+        self._url, self._key, self._consumer, self._login = url, key, consumer, login or {}
         self.seen: list[Seen] = []
         self.batches: list[Seen] = []
         self._client: Client | None = None
         self._reading: asyncio.Task[None] | None = None
         self._news = asyncio.Condition()
+        self._places: set[int] = set()  # in the stream
 
     async def __aenter__(self) -> Self:
-        self._client = await nats.connect(self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_offline)
+        self._client = await nats.connect(
+            self._url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_offline, **self._login
+        )
         stream = self._client.jetstream()
-        config = ConsumerConfig(durable_name="audience", deliver_policy=DeliverPolicy.ALL)
-        self._subscription = await stream.pull_subscribe("", "audience", stream=STREAM, config=config)
+        if self._consumer is None:
+            await stream.add_consumer(STREAM, ConsumerConfig(durable_name="audience", deliver_policy=DeliverPolicy.ALL))
+        self._subscription = await stream.pull_subscribe_bind(self._consumer or "audience", STREAM)
         self._reading = asyncio.create_task(self._read())
         return self
 
@@ -90,7 +97,9 @@ class Audience:
                 await asyncio.sleep(0.05)
                 continue
             for message in messages:
-                self._take(message.subject, message.data, dict(message.headers or {}))
+                if message.metadata.sequence.stream not in self._places:  # whose ack was not heard comes again
+                    self._places.add(message.metadata.sequence.stream)
+                    self._take(message.subject, message.data, dict(message.headers or {}))
                 with contextlib.suppress(nats.errors.Error):
                     await message.ack()
             async with self._news:

@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run by path: the
 from tests.demo.audience import Audience, Seen
 from tests.demo.scenes import Tour
 from tests.demo.stage import GRACE, Stage
-from tests.manager.driver import unix_now
+from tests.manager.driver import Applied, unix_now
 from tests.world import oracle, verdict
+from tests.world.config import Fact
 
 HELD = ("pending", "manager_reset")  # waited for a grace on purpose: not a latency
 BASELINE_PATIENCE = 30.0  # seconds
@@ -97,12 +98,12 @@ async def _play(arguments: argparse.Namespace, directory: Path) -> int:
         baseline = stage.world.now - 0.001  # what is commanded from here on comes after it
         say(f"Ready after {unix_now() - began:.1f} s: the relay has seen the fleet as it is, which makes no event.")
         tour = Tour(stage, audience)
-        await _tour(tour, say)
+        await play_tour(tour, stage.cluster.applied, say)
         await tour.encore(began + arguments.seconds - 8)
         await tour.settle()
-        played = _judge(stage, audience, tour, baseline, unix_now() - began)
+        played = judge(stage.world.history, stage.cluster.applied, audience, tour, baseline, unix_now() - began)
         if not played.clean():
-            _explain(played, stage)
+            explain(played, stage.trouble())
     _report(played, stage, as_json=arguments.json)
     return 0 if played.clean() else 1
 
@@ -110,13 +111,13 @@ async def _play(arguments: argparse.Namespace, directory: Path) -> int:
 Say = Callable[[str], None]
 
 
-async def _tour(tour: Tour, say: Say) -> None:
+async def play_tour(tour: Tour, applied: Sequence[Applied], say: Say) -> None:
     shown = number = 0
     async for sentence in tour.scenes():
-        shown = _show(tour, shown, say)
+        shown = _show(tour, applied, shown, say)
         number += 1
         say(f"\n{number}. {sentence}")
-    _show(tour, shown, say)
+    _show(tour, applied, shown, say)
 
 
 def _loud(line: str) -> None:
@@ -127,10 +128,10 @@ def _quiet(line: str) -> None:
     """With --json nothing is said before the end."""
 
 
-def _show(tour: Tour, shown: int, say: Say) -> int:
+def _show(tour: Tour, applied: Sequence[Applied], shown: int, say: Say) -> int:
     fresh = tour.audience.told[shown:]
     for one in fresh[:6]:
-        say(_line(tour, one))
+        say(_line(tour, applied, one))
     if len(fresh) > 6:
         say(f"   ... and {len(fresh) - 6} more, each verified" if all(one.verified for one in fresh) else "   ... and more")
     if not fresh and shown:
@@ -138,12 +139,12 @@ def _show(tour: Tour, shown: int, say: Say) -> int:
     return shown + len(fresh)
 
 
-def _line(tour: Tour, one: Seen) -> str:
+def _line(tour: Tour, applied: Sequence[Applied], one: Seen) -> str:
     verified = "verified" if one.verified else "NOT VERIFIED"
     if not one.subject.endswith(".status"):
         return f"   {_notice(one)}  {verified}"
     body, reason = one.body, one.headers.get("Wazuh-Reason", "")
-    latency = _latency(tour, one)
+    latency = latency_of(tour, applied, one)
     time = "" if latency is None else f"  {latency:.0f} ms after the manager wrote it"
     return (
         f"   {body['agent_id']} {body['agent_name']:<16} {body['previous_status']} -> {body['current_status']} ({reason}) "
@@ -161,14 +162,14 @@ def _notice(one: Seen) -> str:
     return f"{body['agent_id']} {body['agent_name']:<16} {body['current_status']}, {kind}{left} at {body['manager_node']}"
 
 
-def _latency(tour: Tour, one: Seen) -> float | None:
+def latency_of(tour: Tour, applied: Sequence[Applied], one: Seen) -> float | None:
     """Milliseconds from the status write in wazuh-db to the subscriber's hands; None where it was held or NATS was away."""
     if one.headers.get("Wazuh-Reason") in HELD or any(began <= one.at <= ended for began, ended in tour.outages):
         return None
     number, status = int(one.body["agent_id"]), _WRITTEN.get(one.body["current_status"])
     written = [
         at
-        for at, node, ids, columns in tour.stage.cluster.applied
+        for at, node, ids, columns in applied
         if number in ids and columns.get("connection_status") == status and node == one.body["manager_node"] and at <= one.at
     ]
     return (one.at - written[-1]) * 1000 if written else None
@@ -177,9 +178,10 @@ def _latency(tour: Tour, one: Seen) -> float | None:
 _WRITTEN = {"Active": "active", "Disconnected": "disconnected", "NeverConnected": "never_connected"}
 
 
-def _judge(stage: Stage, audience: Audience, tour: Tour, baseline: float, seconds: float) -> Played:
-    wanted = oracle.expected(stage.world.history, until=unix_now(), grace=GRACE, baseline_at=baseline, shown=SHOWN)
-    latencies = [latency for one in audience.events if (latency := _latency(tour, one)) is not None]
+def judge(history: Sequence[Fact], applied: Sequence[Applied], audience: Audience, tour: Tour, baseline: float, seconds: float) -> Played:
+    """What came of it, by what the agents really did since `baseline` (Unix s)."""
+    wanted = oracle.expected(history, until=unix_now(), grace=GRACE, baseline_at=baseline, shown=SHOWN)
+    latencies = [latency for one in audience.events if (latency := latency_of(tour, applied, one)) is not None]
     return Played(
         expected=sum(one.certain for one in wanted),
         verdict=verdict.compare(wanted, [one.body for one in audience.events]),
@@ -191,7 +193,7 @@ def _judge(stage: Stage, audience: Audience, tour: Tour, baseline: float, second
     )
 
 
-def _quantile(values: list[float], share: float) -> float | None:
+def quantile(values: list[float], share: float) -> float | None:
     if len(values) < 2:
         return round(values[0], 1) if values else None
     return round(statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1], 1)
@@ -206,7 +208,7 @@ def _report(played: Played, stage: Stage, *, as_json: bool) -> None:
         "false": len(played.verdict.false),
         "unverified": played.unverified,
         "notices": dict(sorted(Counter(one.headers["Wazuh-Kind"] for one in played.notices).items())),
-        "latency_ms": {"p50": _quantile(played.latencies, 0.50), "p99": _quantile(played.latencies, 0.99)},
+        "latency_ms": {"p50": quantile(played.latencies, 0.50), "p99": quantile(played.latencies, 0.99)},
         "agents": len(stage.agents) + len(stage.crowd),
         "nodes": len(stage.cluster.nodes),
         "seconds": round(played.seconds, 1),
@@ -220,18 +222,18 @@ def _report(played: Played, stage: Stage, *, as_json: bool) -> None:
     print(
         f"\n{numbers['events']} events, {numbers['expected']} expected from what the agents did: {numbers['lost']} lost, "
         f"{numbers['duplicates']} twice, {numbers['false']} false, {numbers['unverified']} unverified. Latency from wazuh-db's write to "
-        f"the subscriber: p50 {_quantile(played.latencies, 0.50)} ms, p99 {_quantile(played.latencies, 0.99)} ms."
+        f"the subscriber: p50 {quantile(played.latencies, 0.50)} ms, p99 {quantile(played.latencies, 0.99)} ms."
     )
 
 
-def _explain(played: Played, stage: Stage) -> None:
+def explain(played: Played, trouble: str) -> None:
     """What went wrong, for whoever must find out why."""
     for one in played.verdict.lost:
         print(f"lost: {one}", file=sys.stderr)
     for kind in ("duplicates", "false"):
         for body in getattr(played.verdict, kind):
             print(f"{kind}: {json.dumps(body)}", file=sys.stderr)
-    print(stage.trouble(), file=sys.stderr)
+    print(trouble, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,50 @@ nothing must come, until Wazuh itself has written its false alarm and the grace 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Protocol
 
 from tests.manager.driver import unix_now
+from tests.world.model import Columns
+from tests.world.pace import MASTER, SWEEP, WORKER
 
 from .audience import Audience
-from .stage import GRACE, MASTER, SWEEP, WORKER, Stage
+from .stage import GRACE
 
 PATIENCE: Final = 15.0  # seconds for an event that must come
 AWAY: Final = 2.5  # seconds of NATS's absence
 PAUSE: Final = 0.8  # seconds between scenes: longer than a look of the collectors
+
+
+class World(Protocol):
+    """What the scenes command and see; see tests/world/model.py."""
+
+    def start(self, number: int, node: str | None = None) -> None: ...
+    def stop(self, number: int) -> None: ...
+    def die(self, number: int) -> None: ...
+    def move(self, number: int, node: str, graceful: bool) -> None: ...
+    def register(self, name: str | None = None) -> int: ...
+    def remove(self, number: int) -> None: ...
+    def restart_remoted(self, node: str) -> None: ...
+    def row(self, node: str, number: int) -> Columns | None: ...
+
+
+class Server(Protocol):
+    """NATS, that goes away and comes back."""
+
+    def kill(self) -> None: ...
+    def start(self) -> None: ...
+
+
+class Stage(Protocol):
+    """Where the scenes are played: this machine's processes, or containers."""
+
+    @property
+    def world(self) -> World: ...
+    @property
+    def agents(self) -> Sequence[int]: ...
+    @property
+    def nats(self) -> Server | None: ...
 
 
 class Tour:
@@ -98,7 +131,7 @@ class Tour:
         nats = self.stage.nats
         assert nats is not None
         began, target = unix_now(), len(self.audience.events) + 2
-        nats.kill()
+        await asyncio.to_thread(nats.kill)
         self.stage.world.start(returning, WORKER)
         self.stage.world.stop(stopping)
         await asyncio.sleep(AWAY)

@@ -20,26 +20,12 @@ from typing import Any, Final, Self
 
 from tests.manager.driver import Cluster, unix_now
 from tests.nats_server import NatsServer
-from tests.world.config import NodeConfig, WorldConfig
+from tests.world.config import WorldConfig
 from tests.world.model import World
+from tests.world.pace import PACE
 
-MASTER: Final = "node01"
-WORKER: Final = "worker1"
-SWEEP: Final = 6.0  # seconds; 900 in a real cluster
 GRACE: Final = 4.0  # seconds; 60 in a real cluster
 ORDERLY_END: Final = 15.0  # seconds that a service may take to stop
-
-PACE: Final = WorldConfig(
-    nodes=(NodeConfig(MASTER, "master"), NodeConfig(WORKER)),
-    sweep_period=SWEEP,
-    notify_period=1.0,
-    sync_period=2.0,
-    integrity_period=1.5,
-    database_delay=(0.05, 0.2),
-    reconnect_delay=(0.5, 1.5),
-    move_delay=(0.2, 0.6),
-)
-"""A fleet that keeps alive each second and is swept every six, so that a scene takes seconds."""
 
 
 class Service:

@@ -102,8 +102,30 @@ for attempt in (lambda: keyring.read_key(Path("pair")), lambda: keygen.signing_k
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620, 0o601, 0o777])
 def test_a_key_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
+    path = write_key(tmp_path / "k", mode=mode)
+    if os.geteuid() == 0:
+        os.chown(path, 1, 1)
     with pytest.raises(ConfigError, match=f"mode {mode:o}.*chmod 600"):
-        keyring.read_key(write_key(tmp_path / "k", mode=mode))
+        keyring.read_key(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of root")
+@pytest.mark.parametrize(("mode", "used"), [(0o440, True), (0o640, True), (0o660, False), (0o644, False)])
+def test_a_key_of_root_may_be_read_by_a_group_as_kubernetes_mounts_it(tmp_path: Path, mode: int, used: bool) -> None:
+    path = write_key(tmp_path / "k", mode=mode)
+    if used:
+        assert keyring.read_key(path).secret == b"\xab" * 32
+    else:
+        with pytest.raises(ConfigError, match="chmod 600"):
+            keyring.read_key(path)
+
+
+def test_a_keyring_that_is_a_volume_of_kubernetes_has_its_nodes_alone(tmp_path: Path) -> None:
+    """Such a volume holds its files in ..2026_11_28 and links to them, through ..data."""
+    write_key(tmp_path / "..2026_11_28" / "node01" / "current.key")
+    (tmp_path / "..data").symlink_to("..2026_11_28")
+    (tmp_path / "node01").symlink_to("..data/node01")
+    assert list(keyring.read_keyring(tmp_path)) == ["node01"]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])

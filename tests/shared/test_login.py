@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -182,3 +183,16 @@ async def test_what_is_odd_goes_nats_pys_own_way(nats_server: NatsServer) -> Non
         await client.publish("x", b"", headers=headers)
     assert [(await inbox.next_msg(5)).headers for _ in range(3)] == [{"A": "1  B: 2"}, {"A": "1"}, {"A": "1"}]
     await client.close()
+
+
+def test_a_tls_transport_that_was_closed_twice_does_not_stop_a_reconnect() -> None:
+    """asyncio.sslproto of Python 3.11.2: such a transport has no protocol left that it could abort."""
+
+    class Transport:
+        def abort(self) -> None:
+            raise AttributeError("'NoneType' object has no attribute '_abort'")
+
+    client = login.SecureClient()
+    client._transport = SimpleNamespace(_io_writer=SimpleNamespace(transport=Transport()))
+    client.hang_up()
+    assert client._transport is None
