@@ -193,7 +193,7 @@ async def _at(connection: jetstream.Connection, stream: str, last: jsapi.StoredM
     while True:
         start = max(1, last.seq - step)
         wanted = {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
-        found = [m async for m in reading.as_sent(connection, stream, last.seq, wanted)]
+        found = [m async for m in reading.through(connection, stream, last.seq, wanted)]
         ours = [m for m in found if seal.raw_position(m.headers) == position]
         if len(ours) < len(found) or start == 1:
             return ours[0].stream_seq, frozenset(seal.message_id(m.headers) for m in ours)

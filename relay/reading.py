@@ -42,13 +42,10 @@ async def opened(connection: jetstream.Connection, stream: str, config: Mapping[
 async def through(
     connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any], crypt: encryption.EncryptionHandler | None = None
 ) -> AsyncIterator[jsapi.Delivered]:
-    """The messages up to stream sequence `last`, as `config` selects them, opened. Raises as `opened_body`."""
-    async for message in as_sent(connection, stream, last, config):
-        yield replace(message, data=opened_body(message.subject, message.data, message.headers, crypt))
+    """The messages up to stream sequence `last`, as `config` selects them; opened by `crypt`, None: as they were sent.
 
-
-async def as_sent(connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any]) -> AsyncIterator[jsapi.Delivered]:
-    """The messages up to stream sequence `last`, as `config` selects them. Raises a kind of Transient."""
+    Raises as `opened_body`.
+    """
     async with opened(connection, stream, config) as (puller, pending):
         while pending:
             delivered = await puller.next(BATCH, WAIT_S)
@@ -57,8 +54,12 @@ async def as_sent(connection: jetstream.Connection, stream: str, last: int, conf
             for message in delivered:
                 if message.stream_seq > last:
                     return
-                yield message
+                yield message if crypt is None else _opened(message, crypt)
             pending = delivered[-1].num_pending
+
+
+def _opened(message: jsapi.Delivered, crypt: encryption.EncryptionHandler) -> jsapi.Delivered:
+    return replace(message, data=opened_body(message.subject, message.data, message.headers, crypt))
 
 
 def opened_body(subject: str, body: bytes, headers: Mapping[str, str], crypt: encryption.EncryptionHandler | None) -> bytes:

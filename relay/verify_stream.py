@@ -134,7 +134,7 @@ class Proof:
         while True:
             try:
                 came = False
-                async for message in reading.as_sent(self._connection, stream, end, self._places[stream]):
+                async for message in reading.through(self._connection, stream, end, self._places[stream]):
                     yield message
                     self._places[stream] = _behind(message.stream_seq)
                     came = True

@@ -23,7 +23,7 @@ from relay.trust import Reading
 from shared import ed25519, keygen, keyring
 from shared.errors import Stop
 from tests.nats_server import NatsServer
-from tests.relay.rig import DEADLINE_S, NodeVoice, Rig, Stored, page, running, spawn
+from tests.relay.rig import DEADLINE_S, NodeVoice, Rig, Stored, ended, page, running, spawn
 
 
 @pytest.fixture
@@ -213,6 +213,23 @@ async def test_a_lost_ledger_is_made_anew_from_events_that_are_encrypted_under_t
     assert unverified(found, held) == []
     assert len({one.headers["Wazuh-Encryption"] for one in found}) == 2
     assert changes(found, held) == [("001", "Disconnected"), ("003", "Disconnected"), ("002", "Disconnected"), ("001", "Active")]
+
+
+async def test_a_ledger_lost_in_the_middle_of_an_inputs_encrypted_messages_publishes_the_rest(rig: Rig) -> None:
+    rig.environ["WAZUH_JETSTREAM__RELAY__BATCH_MESSAGES"] = "2"
+    async with rig.client() as client:
+        voice = NodeVoice(rig, client)
+        await voice.full(5)
+        await voice.stop(1, 2, 3, 4, 5)
+        relay = await spawn(rig, {"WAZUH_JETSTREAM_CRASH_AT": "relay.after_publish:4"})
+        assert (await ended(relay))[0] == -signal.SIGKILL
+        assert 0 < sum(one.subject.endswith(".status") for one in await rig.stored(client)) < 5
+        rig.forget_ledger()
+        async with running(rig):
+            found = await until(rig, client, 5)
+    held = trust.reading(rig.settings)
+    assert unverified(found, held) == []
+    assert changes(found, held) == [(f"00{number}", "Disconnected") for number in range(1, 6)]
 
 
 async def test_what_was_told_and_cannot_be_read_back_stops_a_relay_that_has_lost_its_ledger(rig: Rig) -> None:
