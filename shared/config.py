@@ -137,13 +137,8 @@ class NatsConfig(_Section):
         default=None,
         description="A .creds file, a file with an NKey seed, or a file with one line `user:password`; read again at each connect.",
     )
-    token_file: Path | None = Field(
-        default=None, description="A file with a token, where the server asks for one; in place of credentials_file."
-    )
-    inbox_prefix: Prefix | None = Field(
-        default=None,
-        description="Where answers come back; by default `_INBOX_relay`, `_INBOX_provisioner` or `_INBOX_collector-` and the node.",
-    )
+    token_file: Path | None = Field(default=None, description="A file with a token, in place of credentials_file.")
+    inbox_prefix: Prefix | None = Field(default=None, description="Where answers come back; by default `_INBOX_` and the role.")
     tls_cert: Path | None = Field(default=None, description="Client certificate (PEM) for mutual TLS.")
     tls_key: Path | None = Field(default=None, description="Key (PEM) of the client certificate.")
     tls_ca: Path | None = Field(default=None, description="Certificate authority (PEM) of the server; the system's by default.")
