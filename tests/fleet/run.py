@@ -56,7 +56,7 @@ async def _play(options: argparse.Namespace) -> None:
 def _let_live(world: World, agents: list[int], events: float, seed: int) -> None:
     for turn, agent in enumerate(agents):
         world.start(agent, list(world.nodes)[turn % len(world.nodes)])
-    Activity(world, Rates(**{name: share * events for name, share in SHARES.items()}), seed).begin()
+    Activity(world, Rates(**{name: share * events for name, share in SHARES.items()}), seed).begin()  # type: ignore[arg-type]
 
 
 def _clear(homes: Path, nodes: list[str]) -> None:

@@ -193,6 +193,8 @@ def test_a_tls_transport_that_was_closed_twice_does_not_stop_a_reconnect() -> No
             raise AttributeError("'NoneType' object has no attribute '_abort'")
 
     client = login.SecureClient()
-    client._transport = SimpleNamespace(_io_writer=SimpleNamespace(transport=Transport()))
+    client._transport = SimpleNamespace(  # type: ignore[assignment]
+        _io_writer=SimpleNamespace(transport=Transport())
+    )
     client.hang_up()
     assert client._transport is None
