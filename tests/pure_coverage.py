@@ -24,6 +24,7 @@ PURE = (
     "relay/decided.py",
     "relay/doubts.py",
     "relay/events.py",
+    "relay/faults.py",
     "relay/fleet.py",
     "relay/gaps.py",
     "relay/ghosts.py",
