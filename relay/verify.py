@@ -23,30 +23,16 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from shared import sealing
 
 from . import chain, encryption, events, published, seal
 from .chain import GENESIS, Head
+from .faults import MEANING, Fault, FaultKind
 from .gaps import Gaps
 
-FaultKind = Literal[
-    "forged", "missing", "reordered", "repeated", "broken_link", "truncated", "other_chain", "unchained", "false_head", "removed_early",
-]  # fmt: skip
-
-MEANING: Final[Mapping[FaultKind, str]] = {
-    "forged": "a signature is missing, of something else, or under a key that does not count: changed, or put in by somebody",
-    "missing": "messages are not there between two that are",
-    "reordered": "a message does not stand where it was published",
-    "repeated": "a message stands there a second time",
-    "broken_link": "the message before is not the one that this one was tied to",
-    "truncated": "the relay signed that the chain goes on, and the stream ends before",
-    "other_chain": "a message of another chain: of a relay with another ledger, or of another time",
-    "unchained": "a signed message without a place in the chain, after the chain began",
-    "false_head": "a signed head is not of this chain",
-    "removed_early": "the beginning is gone before its time",
-}
+__all__ = ["MEANING", "Fault", "FaultKind", "Place", "Signed", "Told", "Verdict", "Verifier", "proved"]
 
 _ONCE: Final = (*(f".{token}" for token in published.SUBJECTS), ".manager_events")
 """Ends of the subjects on which each event stands once."""
@@ -58,17 +44,6 @@ KEY_ID: Final = 16  # characters of a key's id
 
 RECENT: Final = 50_000
 """Digests kept for heads that come after their message: heartbeats come every few seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong, and where. Sequences are None, and the id empty, where there is none to name."""
-
-    kind: FaultKind
-    stream_sequence: int | None
-    outbox_sequence: int | None
-    event_id: str
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)

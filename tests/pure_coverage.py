@@ -25,6 +25,7 @@ PURE = (
     "relay/doubts.py",
     "relay/encryption.py",
     "relay/events.py",
+    "relay/faults.py",
     "relay/fleet.py",
     "relay/gaps.py",
     "relay/ghosts.py",

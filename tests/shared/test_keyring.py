@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import ed25519, keyring
+from shared import ed25519, keyring, sealing
 from shared.errors import ConfigError
 from shared.sealing import Key, signs
 
