@@ -178,9 +178,7 @@ def latency_of(tour: Tour, applied: Sequence[Applied], one: Seen) -> float | Non
 _WRITTEN = {"Active": "active", "Disconnected": "disconnected", "NeverConnected": "never_connected"}
 
 
-def judge(
-    history: Sequence[Fact], applied: Sequence[Applied], audience: Audience, tour: Tour, baseline: float, seconds: float
-) -> Played:
+def judge(history: Sequence[Fact], applied: Sequence[Applied], audience: Audience, tour: Tour, baseline: float, seconds: float) -> Played:
     """What came of it, by what the agents really did since `baseline` (Unix s)."""
     wanted = oracle.expected(history, until=unix_now(), grace=GRACE, baseline_at=baseline, shown=SHOWN)
     latencies = [latency for one in audience.events if (latency := latency_of(tour, applied, one)) is not None]

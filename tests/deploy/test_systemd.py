@@ -25,6 +25,6 @@ def test_a_unit_is_valid(unit: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", ["wazuh-collector.service", "wazuh-relay.service"])
 def test_a_unit_is_in_the_safe_range(unit: str) -> None:
-    command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={SAFE}", UNITS / unit]
+    command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={SAFE}", str(UNITS / unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

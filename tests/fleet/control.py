@@ -11,7 +11,8 @@ import contextlib
 import json
 import socket
 import sys
-from typing import BinaryIO, Final
+from io import BufferedRWPair
+from typing import Final
 
 SOCKET: Final = "/tmp/fleet.sock"  # in the container, whose /tmp is its own
 PATIENCE: Final = 10.0  # seconds
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
     return int("error" in answer)
 
 
-def _ask(stream: BinaryIO, line: bytes) -> bytes:
+def _ask(stream: BufferedRWPair, line: bytes) -> bytes:
     stream.write(line)
     stream.flush()
     return stream.readline()

@@ -155,6 +155,6 @@ def test_a_tls_transport_that_was_closed_twice_does_not_stop_a_reconnect() -> No
             raise AttributeError("'NoneType' object has no attribute '_abort'")
 
     client = login.SecureClient()
-    client._transport = SimpleNamespace(_io_writer=SimpleNamespace(transport=Transport()))
+    client._transport = SimpleNamespace(_io_writer=SimpleNamespace(transport=Transport()))  # type: ignore[assignment]
     client.hang_up()
     assert client._transport is None
