@@ -152,7 +152,15 @@ def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
     mirror, stamped_at = not first_hand(node, row), node.at(row.last_keepalive or 0)
     if mirror and row.id in table.woken:  # what it was written that nobody saw, but that the list does not name it any more
         stamped_at = max(stamped_at, node.clock.stream_time(table.woken[row.id]))
-    return Claim(node, row, node.at(seconds), seconds, mirror, frozen, stamped_at)
+    return Claim(node, row, _contact(node, table, row, seconds), seconds, mirror, frozen, stamped_at)
+
+
+def _contact(node: Node, table: Table, row: AgentRow, seconds: int) -> int:
+    """A contact by the stream's clock. One that a list of who is quiet proves is as far from that list as it is by the node's clock,
+    however that was set since; what was recorded goes by the clock of then."""
+    if seconds in (row.last_keepalive, row.disconnection_time, table.quiet.get(row.id)):
+        return node.at(seconds)
+    return node.quiet_through - node.quiet_at + seconds * 1000
 
 
 def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:

@@ -214,6 +214,7 @@ def node_of(facts: str) -> Node:
     """The node in the facts that `node_row` wrote. Raises ValueError, TypeError, KeyError for what it did not write."""
     told = json.loads(facts)
     clock = NodeClock(**told["clock"])
+    told.setdefault("quiet_through", told["quiet_at"] and told["quiet_at"] + clock.offset)  # ledgers of old have none
     return Node(**{**told, "clock": replace(clock, settings=tuple((begins_at, before) for begins_at, before in clock.settings))})
 
 

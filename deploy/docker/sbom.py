@@ -8,8 +8,8 @@ from importlib.metadata import Distribution, distributions
 def component(package: Distribution) -> dict[str, object]:
     """One library as CycloneDX describes it."""
     name, version = package.metadata["Name"], package.version
-    licence = package.metadata["License-Expression"]
-    told = {"licenses": [{"expression": licence}]} if licence else {}
+    terms = package.metadata["License-Expression"]
+    told = {"licenses": [{"expression": terms}]} if terms else {}
     return {"type": "library", "bom-ref": f"{name}@{version}", "name": name, "version": version, "purl": purl(name, version), **told}
 
 

@@ -10,13 +10,13 @@ Where there is no Docker engine it fails: nothing is skipped in silence.
 
 import argparse
 import asyncio
+import functools
 import json
 import signal
 import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,14 +110,14 @@ async def _kills(stage: ComposeStage, audience: Audience, tour: Tour) -> None:
         stage.world.stop(second)
         await asyncio.sleep(AWAY_S)
         docker("start", container)
-        heard = await audience.until(_has(audience, target), unix_now() + 2 * PATIENCE)
+        heard = await audience.until(functools.partial(_came, audience, target), unix_now() + 2 * PATIENCE)
         say(f"   {'both' if heard else 'NOT both'} told {unix_now() - began:.1f} s after the kill")
         tour.outages.append((began, unix_now()))
         wait_ready(stage.project, HEALTHY_S)
 
 
-def _has(audience: Audience, count: int) -> Callable[[], bool]:
-    return lambda: len(audience.events) >= count
+def _came(audience: Audience, target: int) -> bool:
+    return len(audience.events) >= target
 
 
 def _memory(stage: ComposeStage) -> dict[str, float]:

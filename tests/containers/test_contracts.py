@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy
 from testcontainers.community.nats import NatsContainer
 from testcontainers.core.container import DockerContainer
-from testcontainers.core.waiting_utils import wait_for_logs
 
 from relay import ledger, provision
 from shared import config, jetstream
@@ -52,7 +51,6 @@ def test_the_ledger_is_made_on_the_image_s_postgresql(tmp_path: Path, monkeypatc
         passwords.touch(mode=0o600)
         passwords.write_text(f"127.0.0.1:{port}:*:postgres:contract\n")
         monkeypatch.setenv("PGPASSFILE", str(passwords))
-        wait_for_logs(server, "ready to accept connections", timeout=60)
         url = f"postgresql://postgres@127.0.0.1:{port}/ledger"
         _answering(f"postgresql+psycopg://postgres@127.0.0.1:{port}/ledger")
         for _ in range(2):  # made, and opened again

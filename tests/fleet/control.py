@@ -8,10 +8,10 @@ Without a command it passes on lines of JSON, from stdin to the fleet and back.
 """
 
 import contextlib
-import io
 import json
 import socket
 import sys
+from io import BufferedRWPair
 from typing import Final
 
 SOCKET: Final = "/tmp/fleet.sock"  # in the container, whose /tmp is its own
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     return int("error" in answer)
 
 
-def _ask(stream: io.BufferedRWPair, line: bytes) -> bytes:
+def _ask(stream: BufferedRWPair, line: bytes) -> bytes:
     stream.write(line)
     stream.flush()
     return stream.readline()

@@ -26,9 +26,6 @@ from tests.world.activity import Activity, Rates
 from tests.world.model import World
 from tests.world.pace import PACE
 
-SHARES = {"start": 0.45, "stop": 0.25, "die": 0.1, "move": 0.2}
-"""Of the events: as many come back as go."""
-
 
 def main() -> int:
     """0 when it is told to end."""
@@ -56,7 +53,7 @@ async def _play(options: argparse.Namespace) -> None:
 def _let_live(world: World, agents: list[int], events: float, seed: int) -> None:
     for turn, agent in enumerate(agents):
         world.start(agent, list(world.nodes)[turn % len(world.nodes)])
-    Activity(world, Rates(**{name: share * events for name, share in SHARES.items()}), seed).begin()  # type: ignore[arg-type]
+    Activity(world, Rates(start=0.45 * events, stop=0.25 * events, die=0.1 * events, move=0.2 * events), seed).begin()
 
 
 def _clear(homes: Path, nodes: list[str]) -> None:

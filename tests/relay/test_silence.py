@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from relay import silence
+from relay import claims, silence
 from relay.decided import Hold
 from tests.relay.lab import T0, Lab, cluster, row, told
 
@@ -236,6 +236,23 @@ def test_a_clock_that_is_set_back_ages_no_list() -> None:
         lab.beat("m", now, {1: LAST + 2}), lab.beat("w1", now), lab.beat("w2", now, {}), lab.tick(now)
     assert lab.fleet.nodes["w1"].offset == 20_000
     assert lab.events == []
+
+
+def test_a_clock_that_is_set_back_makes_no_contact_later() -> None:
+    """A list that does not name an agent proves it alive up to then, and not beyond."""
+    lab = cluster()
+    lab.speakers["w1"].skew = 40
+    for now in range(T0 + 10, T0 + 60, 5):
+        lab.beats(now)
+    before = claims.of(lab.fleet, lab.fleet.nodes["w1"], 1)
+    lab.speakers["w1"].skew = 0
+    for now in range(T0 + 60, T0 + 120, 5):
+        lab.beat("m", now, {}), lab.beat("w1", now), lab.beat("w2", now, {}), lab.tick(now)
+    after = claims.of(lab.fleet, lab.fleet.nodes["w1"], 1)
+    assert lab.fleet.nodes["w1"].offset == 0
+    assert before is not None
+    assert after is not None
+    assert (after.contact, after.seconds) == (before.contact, before.seconds)
 
 
 @pytest.mark.parametrize("lists", [1, 2])
