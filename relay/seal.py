@@ -87,8 +87,11 @@ def _sign_batch(canonical: bytes, signer: sealing.MessageSigner) -> bytes:
     return _compact(batch)
 
 
+_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
 def _compact(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(value).encode()
 
 
 # Reading what was sealed --------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Key:
 
     def sign(self, message: bytes) -> str:
         """64 hex digits (RFC 2104)."""
-        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
+        return hmac.digest(self.secret, message, "sha256").hex()
 
     def verifies(self, message: bytes, signature: str) -> bool:
         """Compared in constant time."""
@@ -153,4 +153,7 @@ def _holds(keys: Mapping[str, VerifyingKey], entry: str, message: bytes) -> bool
 def statement(subject: str, body: bytes, covered: Mapping[str, str]) -> bytes:
     """What a header's signature is over: a JSON array of strings, so that no two messages share one."""
     digest = hashlib.sha256(body).hexdigest()
-    return json.dumps([_STATEMENT_VERSION, subject, digest, sorted(covered.items())], separators=(",", ":")).encode()
+    return _compact([_STATEMENT_VERSION, subject, digest, sorted(covered.items())]).encode()
+
+
+_compact: Final = json.JSONEncoder(separators=(",", ":")).encode

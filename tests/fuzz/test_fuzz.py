@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from tests.conftest import IN_CI
 from tests.fuzz import borders, run
 from tests.fuzz.borders import MIB, Border
 from tests.fuzz.mutate import mutated
@@ -13,7 +12,7 @@ from tests.fuzz.mutate import mutated
 SHORT = 3_000
 
 
-@pytest.mark.parametrize("seed", [1, 2 if IN_CI else random.randrange(2, 10**9)])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_hostile_breaks_a_border_nor_passes_one(seed: int) -> None:
     tally = run.play(SHORT, seed, 1)
     assert (tally.inputs, tally.bad, tally.found) == (SHORT, 0, []), f"make fuzz ARGS='--seed {seed} --inputs {SHORT} --processes 1'"
