@@ -60,6 +60,12 @@ class Claim:
         return self.stamped_at + 2 * TIE + models.quiet_after(self.node.period)
 
     @property
+    def surely(self) -> int:
+        """The contact (Unix ms by the stream's clock), or the earlier one that it may be where its node's clock was set back: for as
+        long as that was, what was recorded before, and who seems not quiet for it, look younger than they are."""
+        return min(self.contact, self.node.clock.earliest(self.seconds * 1000))
+
+    @property
     def worker(self) -> bool:
         """Whether a worker says so."""
         return self.node.node_type == "worker"

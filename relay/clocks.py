@@ -46,6 +46,16 @@ class NodeClock:
         return recorded + offset
 
 
+    def earliest(self, recorded: int) -> int:
+        """The same, where a clock that was set back gave that moment twice: the first time."""
+        offset = self.offset
+        for begins_at, before in self.settings:
+            if recorded >= begins_at + max(0, offset - before):
+                break
+            offset = before
+        return recorded + offset
+
+
 def first(seen: int, now: int) -> NodeClock:
     """A clock that is heard for the first time; `seen`: stream time minus its own."""
     return NodeClock(seen, seen, now, now)

@@ -110,7 +110,7 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
 
 def _proves_life_at(fleet: Fleet, judged: Judged, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
     if judged.older and claim is not None and claim.alive:
-        gone = older.gone_until(agent, claim, claims.decided_contact(fleet, agent) or 0)
+        gone = older.gone_until(agent, claim, claims.decided_contact(fleet, agent) or 0) + claim.contact - claim.surely
         return claims.proves_life_at(found, gone, fleet.policy.sync_jitter)
     if agent.status != "Disconnected" and (claim is None or claim.alive):
         return claim.advances_at if claim is not None and claim.stamp and agent.overdue is not None else None

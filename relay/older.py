@@ -33,17 +33,17 @@ def _is_repeated(known: Agent, claim: Claim) -> bool:
 def _is_back(fleet: Fleet, known: Agent, claim: Claim, decided: int) -> bool:
     """Whether a living row shows an agent after it was gone."""
     if known.mirrored and known.reason == "stopped" and claim.node.node == known.manager_node:
-        return claim.contact > gone_until(known, claim, decided)
+        return claim.surely > gone_until(known, claim, decided)
     if claim.frozen and known.mirrored and known.witness in fleet.nodes:
         # It is quiet since about the silence that the copy told of, by another clock.
         apart = abs(claim.node.offset - fleet.nodes[known.witness].offset)
-        return claim.contact >= decided + fleet.policy.sync_jitter + apart
+        return claim.surely >= decided + fleet.policy.sync_jitter + apart
     if claim.mirror:
-        return claim.contact >= decided + fleet.policy.sync_jitter and not claim.stamp
+        return claim.surely >= decided + fleet.policy.sync_jitter and not claim.stamp
     if known.reason != "stopped":
-        return claim.contact > decided  # who fell silent was last heard of in this very row
+        return claim.surely > decided  # who fell silent was last heard of in this very row
     # Who said goodbye may be back within the second.
-    return claim.contact >= decided - (0 if claim.node.node == known.witness else TIE)
+    return claim.surely >= decided - (0 if claim.node.node == known.witness else TIE)
 
 
 def gone_until(known: Agent, claim: Claim, decided: int) -> int:

@@ -255,6 +255,25 @@ def test_a_clock_that_is_set_back_makes_no_contact_later() -> None:
     assert (after.contact, after.seconds) == (before.contact, before.seconds)
 
 
+def test_a_clock_that_is_set_back_brings_nobody_back() -> None:
+    """By the new clock who left the worker before its clock was set seems not quiet, until it has caught up."""
+    lab = cluster()
+    lab.speakers["w1"].skew = 40
+    for now in range(T0 + 10, T0 + 60, 5):
+        lab.beats(now)
+    lab.delta("w2", row(1, "disconnected", T0 + 66, code=3, dt=T0 + 70, node="w2", added=0), now=T0 + 70)
+    lab.speakers["w1"].skew = 0
+    for now in range(T0 + 75, T0 + 95, 5):
+        lab.beat("m", now, {}), lab.beat("w1", now), lab.beat("w2", now, {}), lab.tick(now)
+    for now in range(T0 + 95, T0 + 115, 5):
+        lab.beats(now)
+    assert lab.fleet.nodes["w1"].offset == 0
+    assert told(lab) == [(1, "disconnected", "stopped")]
+    for now in range(T0 + 115, T0 + 180, 5):  # who is not named as quiet after that is there
+        lab.beats(now)
+    assert told(lab) == [(1, "disconnected", "stopped"), (1, "connected", "returned")]
+
+
 @pytest.mark.parametrize("lists", [1, 2])
 def test_a_stamp_that_shows_as_a_later_silence_hides_no_sweep(lists: int) -> None:
     """A sync stamped the dead agent's copy once, and every list names it as quiet: before that, after, and since the stamp."""
