@@ -111,7 +111,7 @@ _LATENCY: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 15.0, 6
 
 _REASONS: Final = _each(
     "bad_signature", "incomplete", "malformed", "newer_schema", "only_master", "oversized", "stale", "still_heard", "too_large",
-    "undecidable", "unknown_node", "unsigned", "wrong_cluster", "wrong_node",
+    "undecidable", "undecryptable", "unknown_key", "unknown_node", "unsigned", "wrong_cluster", "wrong_node",
 )  # fmt: skip
 _EVENTS: Final = (
     ("connected", "first_contact"),

@@ -123,7 +123,7 @@ def test_a_database_that_is_not_needed_only_warns(patient: Patient) -> None:
 
 def test_rows_that_are_refused_are_counted(tmp_path: Path) -> None:
     patient = Patient(tmp_path)
-    patient.database.execute("update agent set name = '' || x'00' || zeroblob(999) where id = 1")
+    patient.database.execute("update agent set name = '' || x'00' || zeroblob(9999) where id = 1")
     found = patient.examine()["database"]
     patient.database.close()
     assert found.state == "warn"
