@@ -45,7 +45,6 @@ class NodeClock:
             offset = before
         return recorded + offset
 
-
     def earliest(self, recorded: int) -> int:
         """The same, where a clock that was set back gave that moment twice: the first time."""
         offset = self.offset
