@@ -62,7 +62,10 @@ class Claim:
     @property
     def surely(self) -> int:
         """The contact (Unix ms by the stream's clock), or the earlier one that it may be where its node's clock was set back: for as
-        long as that was, what was recorded before, and who seems not quiet for it, look younger than they are."""
+        long as that was, whoever was heard of before seems not quiet, and a list tells them younger than they are. What a row
+        itself says came when it changed."""
+        if self.seconds == self.row.last_keepalive:
+            return self.contact
         return min(self.contact, self.node.clock.earliest(self.seconds * 1000))
 
     @property
