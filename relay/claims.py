@@ -64,9 +64,8 @@ class Claim:
         """The contact (Unix ms by the stream's clock), or the earlier one that it may be where its node's clock was set back: for as
         long as that was, whoever was heard of before seems not quiet, and a list tells them younger than they are. What a row
         itself says came when it changed."""
-        if self.seconds == self.row.last_keepalive:
-            return self.contact
-        return min(self.contact, self.node.clock.earliest(self.seconds * 1000))
+        listed = min(self.contact, self.node.clock.earliest(self.seconds * 1000))
+        return max(listed, min(self.contact, self.node.at(self.row.last_keepalive or 0)))
 
     @property
     def worker(self) -> bool:
