@@ -174,6 +174,27 @@ async def test_a_block_of_headers_is_what_nats_py_writes_or_left_to_it(headers: 
         assert client.sent == command.hpub_cmd("a.b", "", block, b"body")
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["Wazuh-Kind", "ce-id", "a", "odd name", "é", ""]), st.text(" ab:\t\n\r\x0b\xa0é", max_size=4)),
+        max_size=4,
+    ),
+    st.sampled_from([b"NATS/1.0\r\n", b"NATS/1.0 503\r\n"]),
+)
+@example([("Wazuh-Kind", "moved"), ("ce-id", "a: b"), ("ce-id", "evt")], b"NATS/1.0\r\n")
+async def test_a_block_that_is_read_at_once_is_what_nats_py_reads(headers: list[tuple[str, str]], status: bytes) -> None:
+    block = status + "".join(f"{name}: {value}\r\n" for name, value in headers).encode() + b"\r\n"
+    found = login.plain_headers(block)
+    if found is not None:
+        assert found == await Client()._process_headers(block)
+    if (
+        status == b"NATS/1.0\r\n"
+        and headers
+        and all(name.isascii() and name.isalpha() and value.isalpha() and value.isascii() for name, value in headers)
+    ):
+        assert found is not None
+
+
 async def test_what_is_odd_goes_nats_pys_own_way(nats_server: NatsServer) -> None:
     """A line's end in a value never begins another header."""
     client = login.SecureClient()
