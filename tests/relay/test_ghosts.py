@@ -123,6 +123,14 @@ def test_a_reachable_node_that_has_not_told_all_is_waited_for() -> None:
     assert told(lab) == [REMOVED]
 
 
+def test_who_is_looked_at_in_vain_is_looked_at_again_a_grace_later_by_what_the_nodes_have_told() -> None:
+    """And not a grace after the slowest of them told it: a file may be a minute late each time."""
+    lab = removed()
+    for now in range(GONE + 5, GONE + 111, 5):
+        lab.beat("m", now, {}), lab.beat("w2", now, {}), lab.beat("w1", now, as_of=(now - 50) * 1000)
+    assert lab.fleet.ghosts[1].until == (GONE + 120) * 1000
+
+
 def reused(new: AgentRow) -> Lab:
     lab = cluster()
     lab.delta("m", new, now=GONE, new_keys=[key(new)])
