@@ -17,8 +17,7 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 RAW_MESSAGE_BYTES: Final = 768 * 1024  # a part is 512 KiB and its envelope
 
-CHECKPOINTS: Final = 100_000  # eleven years of one an hour
-CHECKPOINTS_BYTES: Final = 128 * 1024 * 1024  # about 1 KB each
+CHECKPOINTS: Final = 100_000  # eleven years of one an hour, about 1 KB each
 FILTERS: Final = ("agent.*.status", "security.manager_events")
 """What a consumer of EVENTS reads by default, below the prefix: every change once, and what befalls managers."""
 
@@ -73,7 +72,7 @@ def streams(settings: config.NatsConfig) -> dict[str, dict[str, Any]]:
     checkpoints = {  # no max_age: they outlive the events
         "subjects": [subjects.checkpoints(prefix)],
         "max_msgs": CHECKPOINTS,
-        "max_bytes": CHECKPOINTS_BYTES,
+        "max_bytes": settings.checkpoints_max_bytes,
         "duplicate_window": 2 * HOUR,
         "deny_delete": True,
         "deny_purge": True,

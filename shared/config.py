@@ -154,6 +154,9 @@ class NatsConfig(_Section):
     events_max_bytes: Size = Field(
         default=16 << 30, ge=1 << 20, description="Bound of the stream of events, used by `wazuh-relay provision`."
     )
+    checkpoints_max_bytes: Size = Field(
+        default=128 << 20, ge=1 << 20, description="Bound of the stream of checkpoints, used by `wazuh-relay provision`."
+    )
 
 
 class SecurityConfig(_Section):

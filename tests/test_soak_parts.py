@@ -24,7 +24,7 @@ from tests.nats_server import NatsServer
 from tests.soak import faults, killing, play, poison, proxy, run, takeover
 from tests.soak.managers import Managers
 from tests.soak.processes import Service
-from tests.soak.stage import Stage
+from tests.soak.stage import Plan, Stage
 from tests.world.model import World, WorldConfig, cluster
 
 DEADLINE_S = 20.0
@@ -162,6 +162,14 @@ async def test_a_manager_that_lost_its_database_gets_back_what_the_world_says(tm
         await managers.stop()
 
 
+async def test_the_stage_stands_and_its_fleet_is_told(tmp_path: Path) -> None:
+    """Every process of a soak starts with the configuration that it is given, and its streams fit on the server's disk."""
+    async with Stage(tmp_path, Plan(seed=1, nodes=1, agents=8, relays=1, cluster=1, ledger="sqlite")) as stage:
+        async with stage.judge() as client:
+            await play.until_baseline(client)
+        assert [service.ended_unasked for service in stage.services] == [[], []]
+
+
 # The plan and the command line --------------------------------------------------------------------------------------
 
 
@@ -198,10 +206,21 @@ def test_a_seed_gives_the_same_faults_again_and_another_seed_others() -> None:
     assert crashes == {f"crash {point}" for point in killing.POINTS}
 
 
-def test_every_crash_point_is_as_likely_as_any_other() -> None:
+def test_every_crash_point_comes_as_often_as_any_other() -> None:
+    """However many services pass it, and never twice more than another one."""
     points = Counter(target.partition("@")[2] for target in killing.Crash.targets(stub()))
     assert points.keys() == set(killing.POINTS)
     assert len(set(points.values())) == 1
+    planned = Counter(fall.fault.counted_as for fall in play.plan(stub(), play.Setting(20.0, 7, frozenset({"crash"}), 2.0)))
+    assert max(planned.values()) - min(planned.values()) <= points["relay.after_ack"]
+
+
+def test_a_relay_that_is_led_to_its_crash_point_keeps_all_relays_busy() -> None:
+    stage = stub()
+    stage.relays.append(cast("Service", SimpleNamespace(name="relay2", kind="relay")))
+    assert killing.Crash("relay1@relay.after_ack", 0.0).befalls(stage) == {"relay1", "relay2"}
+    assert killing.Crash("collector-node01@collector.after_spool", 0.0).befalls(stage) == {"collector-node01"}
+    assert killing.KillRelay("relay1", 0.0).befalls(stage) == {"relay1"}
 
 
 def test_a_silence_begins_where_the_relay_was_ended_or_later_and_one_without_an_end_is_for_ever() -> None:

@@ -39,10 +39,9 @@ class Fault(ABC):
     async def play(self, stage: Stage) -> None:
         """From the first harm to the last repair."""
 
-    @property
-    def befalls(self) -> str:
+    def befalls(self, stage: Stage) -> frozenset[str]:
         """Whom it keeps busy; all nats-servers are one."""
-        return "nats" if self.target.startswith("nats") else self.target
+        return frozenset({"nats" if self.target.startswith("nats") else self.target})
 
     @property
     def counted_as(self) -> str:

@@ -12,9 +12,11 @@ from typing import ClassVar, Final, get_args
 from shared.crashpoints import CrashPoint
 from tests.manager.driver import ManagerGone, unix_now
 from tests.soak.fault import Fault, Missed, collectors, databases, hidden, killed, node_of, relays, servers, service_of
+from tests.soak.processes import Service
 from tests.soak.stage import FULL, Stage
 
 POINTS: Final[tuple[CrashPoint, ...]] = get_args(CrashPoint)
+_READY_WAIT: Final = 5.0  # seconds in which a relay that has been started stands by, or leads
 _CRASH_WAIT: Final = 12.0  # seconds in which a process comes past its crash point, or is killed where it is
 
 
@@ -211,24 +213,44 @@ class Crash(Fault):
         return [name for point in POINTS for name in _passing(stage, point, most)]
 
     @property
-    def befalls(self) -> str:
+    def point(self) -> str:
+        return self.target.partition("@")[2]
+
+    @property
+    def service(self) -> str:
         return self.target.partition("@")[0]
+
+    def befalls(self, stage: Stage) -> frozenset[str]:
+        """A relay comes to lead by way of the others: all of them are kept busy."""
+        return frozenset(relays(stage) if self.point.startswith("relay") else [self.service])
 
     @property
     def counted_as(self) -> str:
-        return f"crash {self.target.partition('@')[2]}"
+        return f"crash {self.point}"
 
     async def play(self, stage: Stage) -> None:
-        begin, service = unix_now(), service_of(stage, self.befalls)
+        begin, service = unix_now(), service_of(stage, self.service)
         await service.kill()
         killed(stage, service.kind)
-        await service.start(crash_at=f"{self.target.partition('@')[2]}:{1 + int(self.seconds * 10) % 3}")
-        hidden(stage, self.befalls, begin)
+        await service.start(crash_at=f"{self.point}:{1 + int(self.seconds * 10) % 3}")
+        hidden(stage, service.name, begin)
+        await _let_lead(stage, service)
         passed = await service.crashed(_CRASH_WAIT)
         await service.kill()
         begin = unix_now()
         killed(stage, service.kind)
         await service.start()
-        hidden(stage, self.befalls, begin)
+        hidden(stage, service.name, begin)
         if not passed:
-            raise Missed(f"{self.befalls} did not come past its crash point within {_CRASH_WAIT:g} s")
+            raise Missed(f"{service.name} did not come past its crash point within {_CRASH_WAIT:g} s")
+
+
+async def _let_lead(stage: Stage, service: Service) -> None:
+    """Only the relay that leads passes a crash point: the others are restarted in order once this one stands by."""
+    others = [relay for relay in stage.relays if relay is not service]
+    if service not in stage.relays or not others:
+        return
+    await service.says("standing_by", _READY_WAIT)
+    for other in others:
+        await other.stop()
+        await other.start()

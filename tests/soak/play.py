@@ -96,11 +96,17 @@ class Planned:
 def plan(stage: Stage, setting: Setting) -> list[Planned]:
     """Every fault of a run, from its seed."""
     rng, found, at = random.Random(setting.seed * 7919 + 1), [], 2.0
-    kinds = {name: kind for name, kind in KINDS.items() if name in setting.kinds and kind.targets(stage)}
+    kinds = {kind: _dealt(kind.targets(stage), rng) for name, kind in KINDS.items() if name in setting.kinds and kind.targets(stage)}
     while kinds and (at := at + rng.expovariate(1 / setting.pace)) < setting.minutes * 60 - QUIET:
-        kind = rng.choices(list(kinds.values()), [one.weight for one in kinds.values()])[0]
-        found.append(Planned(at, kind(rng.choice(kind.targets(stage)), rng.uniform(*kind.lasts))))
+        kind = rng.choices(list(kinds), [one.weight for one in kinds])[0]
+        found.append(Planned(at, kind(next(kinds[kind]), rng.uniform(*kind.lasts))))
     return found
+
+
+def _dealt(targets: Sequence[str], rng: random.Random) -> Iterator[str]:
+    """Like cards: none comes again before all have come."""
+    while True:
+        yield from rng.sample(targets, len(targets))
 
 
 @dataclass
@@ -120,11 +126,12 @@ class Director:
         for planned in faults:
             await asyncio.sleep(max(0.0, began + planned.at - unix_now()))
             self._raise_errors()
-            if planned.fault.befalls in self._busy:
+            befallen = planned.fault.befalls(self.stage)
+            if befallen & self._busy:
                 self.skipped += 1
                 continue
-            self._busy.add(planned.fault.befalls)
-            self._playing.add(asyncio.create_task(self._play(planned.fault)))
+            self._busy |= befallen
+            self._playing.add(asyncio.create_task(self._play(planned.fault, befallen)))
 
     async def healed(self) -> None:
         """Once every fault has been taken back."""
@@ -144,7 +151,7 @@ class Director:
             self._playing.discard(task)
             task.result()
 
-    async def _play(self, fault: Fault) -> None:
+    async def _play(self, fault: Fault, befallen: frozenset[str]) -> None:
         begin = unix_now()
         try:
             async with asyncio.timeout(fault.seconds + HUNG) as limit:
@@ -158,7 +165,7 @@ class Director:
             self.skipped += 1  # NATS was in no state for it; whatever it did was taken back
         finally:
             self.stage.facts.happened.append((begin, unix_now(), f"{fault.counted_as} {fault.target}"))
-            self._busy.discard(fault.befalls)
+            self._busy -= befallen
 
 
 async def play(stage: Stage, setting: Setting, say: Callable[[str], None]) -> Result:

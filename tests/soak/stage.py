@@ -38,7 +38,8 @@ STALE: Final = 6.0  # relay.node_stale; 30
 COMMIT: Final = 3.0  # seconds; 61 in a real wazuh-db, and as there much shorter than a sweep
 FULL: Final = 10.0  # collector.full_interval; 60
 STORE: Final = 192 << 20  # bytes of each nats-server's disk
-STREAM: Final = 64 << 20  # bytes of each stream: RAW must hold all of a run, or the checker says so
+STREAM: Final = 64 << 20  # bytes of RAW and of EVENTS: RAW must hold all of a run, or the checker says so
+CHECKPOINTS: Final = 8 << 20  # bytes of that stream; the server sets all three aside from its disk
 USER: Final = "soak"
 JUDGE: Final = "judge"
 
@@ -266,6 +267,7 @@ class Stage:
             "replicas": self.plan.cluster,
             "raw_max_bytes": STREAM,
             "events_max_bytes": STREAM,
+            "checkpoints_max_bytes": CHECKPOINTS,
         }
 
     def _write(self, name: str, tree: dict[str, Any]) -> Path:
