@@ -1,6 +1,7 @@
 """Laws of `make soak`'s checker: it finds what is lost, doubled, reordered, false or unverified, and excuses what no source could show."""
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import chain, events, seal
+from relay import chain, encryption, events, seal
 from relay.chain import Chain, Head
 from shared import sealing, wire
 from shared.models import AgentRow
@@ -46,7 +47,7 @@ def body(agent: int, previous: str, current: str, at: float, identity: str) -> d
     }
 
 
-def told(*changes: tuple[int, str, str, float]) -> list[Message]:
+def told(*changes: tuple[int, str, str, float], crypt: encryption.EncryptionHandler | None = None) -> list[Message]:
     """EVENTS with these changes (agent, previous, current, moment), each with all its messages, as a relay seals them."""
     found, growing = list[Message](), Chain(Head("", 0, ""))
     for place, (agent, previous, current, at) in enumerate(changes, start=1):
@@ -58,9 +59,10 @@ def told(*changes: tuple[int, str, str, float]) -> list[Message]:
         several = [
             events.Message(f"wazuh.agent.{agent:03d}.{token}", f"evt_{place}:{token}", packed, headers) for token in ("status", kind)
         ]
-        several.append(events.Message("wazuh.security.agent_events", f"b{place}", events.canonical(batch), {events.H_KIND: events.BATCH}))
+        told_as = {events.H_KIND: events.BATCH, "ce-id": f"b{place}"}
+        several.append(events.Message("wazuh.security.agent_events", f"b{place}", events.canonical(batch), told_as))
         for linked in growing.extend(several, place):
-            subject, data, sealed = seal.seal(linked.message, linked.sequence, place, SIGNER, chain.headers(linked.link))
+            subject, data, sealed = seal.seal(linked.message, linked.sequence, place, SIGNER, chain.headers(linked.link), crypt)
             found.append(Message(len(found) + 1, at, subject, sealed, data))
     return found
 
@@ -104,6 +106,13 @@ def test_what_a_relay_seals_breaks_no_law() -> None:
     laws = read(told(*FLAP))
     assert broken(laws) == {}
     assert [(said.agent_id, said.previous, said.current, said.at) for said in laws.said] == FLAP
+
+
+def test_what_is_encrypted_is_read_with_the_key_and_is_unverified_without_it() -> None:
+    messages = told(*FLAP, crypt=encryption.EncryptionHandler(encryption.Secret(SECRET), (), secrets.token_bytes))
+    laws = checker.read(messages, [SECRET], {}, [bytes(32), SECRET])
+    assert (broken(laws), len(laws.said)) == ({}, len(FLAP))
+    assert broken(checker.read(messages, [SECRET], {}, [bytes(32)]))["unverified"] == len(messages)
 
 
 def test_an_event_that_changes_no_status_is_told_on_its_own_subject_alone() -> None:

@@ -191,7 +191,7 @@ def stub() -> Stage:
             world=world,
             managers=managers,
             links=links,
-            plan=SimpleNamespace(ledger="postgresql"),
+            plan=SimpleNamespace(ledger="postgresql", encrypted=True),
         ),
     )
 

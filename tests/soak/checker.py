@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from tests.soak.decrypting import decrypted
 from tests.soak.links import Links
 from tests.soak.managers import Stood
 from tests.soak.raw import Log, Message, Span
@@ -56,10 +57,10 @@ class Laws:
     unverified: list[str] = field(default_factory=list)
 
 
-def read(messages: Iterable[Message], secrets: Collection[bytes], decided_at: Mapping[int, float]) -> Laws:
-    """All of EVENTS from its beginning. `secrets`: of every key that the relays ever signed with; `decided_at`: Unix time of each
-    message of RAW, by its sequence."""
-    reader = _Reader(secrets, decided_at)
+def read(messages: Iterable[Message], secrets: Collection[bytes], decided_at: Mapping[int, float], ciphers: Collection[bytes] = ()) -> Laws:
+    """All of EVENTS from its beginning. `secrets`: of every key that the relays ever signed with; `ciphers`: that they encrypted
+    under; `decided_at`: Unix time of each message of RAW, by its sequence."""
+    reader = _Reader(secrets, decided_at, ciphers)
     for message in messages:
         reader.take(message)
     reader.end()
@@ -67,9 +68,9 @@ def read(messages: Iterable[Message], secrets: Collection[bytes], decided_at: Ma
 
 
 class _Reader:
-    def __init__(self, secrets: Collection[bytes], decided_at: Mapping[int, float]) -> None:
+    def __init__(self, secrets: Collection[bytes], decided_at: Mapping[int, float], ciphers: Collection[bytes]) -> None:
         self.laws = Laws()
-        self._secrets, self._decided_at = secrets, decided_at
+        self._secrets, self._decided_at, self._ciphers = secrets, decided_at, ciphers
         self._outbox = 0
         self._links = Links()
         self._ids: set[str] = set()
@@ -81,8 +82,9 @@ class _Reader:
 
     def take(self, message: Message) -> None:
         where = f"message {message.sequence} on {message.subject}"
-        fields = _fields(message.body)
-        if not any(verified(message, fields, secret) for secret in self._secrets):
+        body = decrypted(message.subject, message.headers, message.body, self._ciphers)
+        fields = _fields(body or b"")
+        if body is None or not any(verified(message, fields, secret) for secret in self._secrets):
             self.laws.unverified.append(where)
             self._links.lose()
         elif wrong := self._links.take(message.subject, message.headers, fields, follows=self._follows(message)):

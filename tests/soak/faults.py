@@ -13,7 +13,7 @@ KINDS: Final[dict[str, type[Fault]]] = {
         killing.Crash, killing.HotJournal, killing.EmptyDb,
         breaking.CutLink, breaking.HalfOpen, breaking.DropPubAck, breaking.Password,
         breaking.ConsumerDeleted, breaking.ConsumerReset, breaking.ServerDiskFull,
-        rotating.RotateRelayKey, rotating.RotateNodeKey,
+        rotating.RotateRelayKey, rotating.RotateEncryptionKey, rotating.RotateNodeKey,
         spoiling.SpoolFull, spoiling.SpoolDiskFull, spoiling.ClockBack,
     )
 }  # fmt: skip

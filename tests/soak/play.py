@@ -252,7 +252,7 @@ async def judged(
     """What the checker says of all that stands in the streams."""
     raws, told = await reader.whole(client, "WAZUH_RAW"), await reader.whole(client, "WAZUH_EVENTS")
     evidence, terms = _evidence(stage, raws, baseline)
-    laws = checker.read(told, stage.secrets, {message.sequence: message.at for message in raws})
+    laws = checker.read(told, stage.secrets, {message.sequence: message.at for message in raws}, stage.ciphers)
     wanted = checker.wanted(evidence, terms)
     verdict = judge(wanted, laws.said, initial(stage.world.history, baseline))
     return Result(stage, evidence, laws, wanted, verdict, director, activity.played, seconds, stuck, len(raws))

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
+from typing import ClassVar
 
 from relay import rotate
 from shared import keygen, keywatch
@@ -16,14 +17,25 @@ class RotateRelayKey(Fault):
     name = "rotate-relay-key"
     help = "one step of `wazuh-relay keys rotate`: the next key is made, or switched to, or the one before is retired"
     lasts = (READ_S, READ_S)
+    use: ClassVar[rotate.Own] = "signing"
 
     @staticmethod
     def targets(stage: Stage) -> Sequence[str]:
-        return ["keys"]
+        return ["signing-key"]
 
     async def play(self, stage: Stage) -> None:
-        rotate.rotate(stage.security, "signing", None, 0, at_once=True)
+        rotate.rotate(stage.security, self.use, None, 0, at_once=True)
         await asyncio.sleep(self.seconds)
+
+
+class RotateEncryptionKey(RotateRelayKey):
+    name = "rotate-encryption-key"
+    help = "the same with the key that the relays encrypt under (--encrypt)"
+    use = "encryption"
+
+    @staticmethod
+    def targets(stage: Stage) -> Sequence[str]:
+        return ["encryption-key"] if stage.plan.encrypted else []
 
 
 class RotateNodeKey(Fault):

@@ -76,6 +76,7 @@ def parse(given: list[str]) -> argparse.Namespace:
         "--ledger", choices=tuple(ledgers.LEDGERS), default="sqlite", help="what the relay keeps its books in (default sqlite)"
     )
     parser.add_argument("--cluster", type=int, choices=(1, 3), default=1, help="nats-servers (default 1)")
+    parser.add_argument("--encrypt", action="store_true", help="the relays encrypt what they tell (security.encrypt_messages)")
     parser.add_argument(
         "--faults", default="all", help="all, none, or some of those below, with commas; -x leaves x out, as in all,-crash (default all)"
     )
@@ -147,7 +148,15 @@ async def _measure(scenario: Scenario, arguments: argparse.Namespace, directory:
 
 
 async def _play(arguments: argparse.Namespace, directory: Path) -> int:
-    plan = Plan(arguments.seed, arguments.nodes, arguments.agents, arguments.relays, arguments.cluster, arguments.ledger)
+    plan = Plan(
+        arguments.seed,
+        arguments.nodes,
+        arguments.agents,
+        arguments.relays,
+        arguments.cluster,
+        arguments.ledger,
+        encrypted=arguments.encrypt,
+    )
     setting = Setting(arguments.minutes, arguments.seed, arguments.kinds, arguments.pace)
     size = f"{plan.nodes} managers, {plan.agents} agents, {plan.relays} relays on {plan.ledger}, {plan.cluster} nats-servers"
     _say(f"seed {plan.seed}: {size}")

@@ -66,6 +66,7 @@ class Plan:
     cluster: int
     ledger: str
     spool_bytes: int = 1 << 20  # the least there may be, so that it can overflow
+    encrypted: bool = False
 
 
 @dataclass(slots=True)
@@ -132,6 +133,7 @@ class Stage:
         for node in self.managers.nodes:
             self._key(f"keyring/{node}/current.key", secrets.token_hex(32))
         self._key("events.key", self.secret.hex())
+        self._key("encryption.key", secrets.token_hex(32))
         url = await asyncio.to_thread(self.ledger.start)
         await self.provision()
         for number in range(self.plan.relays):
@@ -207,12 +209,25 @@ class Stage:
     @property
     def security(self) -> config.SecurityConfig:
         """Where the relays' keys are."""
-        return config.SecurityConfig(signing_key_path=self.directory / "events.key", keyring_path=self.directory / "keyring")
+        return config.SecurityConfig(
+            signing_key_path=self.directory / "events.key",
+            keyring_path=self.directory / "keyring",
+            encrypt_messages=self.plan.encrypted,
+            encryption_key_path=self.directory / "encryption.key",
+        )
 
     @property
     def secrets(self) -> list[bytes]:
         """Of all keys that a relay ever signed with."""
-        paths = (self.directory / "events.key", *(self.directory / "keyring" / "_relay").glob("*.key"))
+        return self._ever("events.key", "_relay")
+
+    @property
+    def ciphers(self) -> list[bytes]:
+        """Of all keys that a relay ever encrypted under."""
+        return self._ever("encryption.key", "_encryption")
+
+    def _ever(self, current: str, others: str) -> list[bytes]:
+        paths = (self.directory / current, *(self.directory / "keyring" / others).glob("*.key"))
         return [bytes.fromhex(path.read_text()) for path in paths]
 
     def clock_file(self, node: str) -> Path:
@@ -235,7 +250,7 @@ class Stage:
             "baseline_timeout": 20,
             "heartbeat_interval": 2,
         }
-        security = self.security.model_dump(mode="json", include={"signing_key_path", "keyring_path"})
+        security = self.security.model_dump(mode="json")
         tree = {"nats": self._nats(await self._linked(name)), "security": security, "monitoring": {"metrics_port": 0}, "relay": relay}
         return self._service(name, "relay", tree, {})
 

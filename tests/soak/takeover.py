@@ -94,7 +94,7 @@ async def _published(client: Client) -> None:
 def _judge(
     stage: Stage, told: Sequence[Message], ended: Sequence[tuple[str, float]], arguments: argparse.Namespace, say: Callable[[str], None]
 ) -> bool:
-    laws = checker.read(told, stage.secrets, {})
+    laws = checker.read(told, stage.secrets, {}, stage.ciphers)
     wrong = [*laws.lost, *laws.duplicates, *laws.reordered, *laws.unverified]
     for sentence in wrong[:5]:
         say(f"WRONG: {sentence}")
