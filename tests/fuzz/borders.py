@@ -6,7 +6,6 @@
 import base64
 import contextlib
 import json
-import os
 import socket
 import sqlite3
 import struct
@@ -26,6 +25,7 @@ from shared.clock import SystemClock
 from shared.errors import ConfigError, Quarantine, SourceUnavailable, Transient
 from shared.logs import printable
 from tests.fuzz.flat import flat, unflat
+from tests.fuzz.keyed import key_files, prove_event, read_key_file, scratch, sealed_events
 from tests.relay.lab import T0, Speaker, key, row
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -256,16 +256,6 @@ def read_ossec_conf(data: bytes) -> bool:
     return False
 
 
-_SCRATCH = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp") / f"wazuh-jetstream-fuzz-{os.getuid()}"
-
-
-def scratch(name: str, data: bytes) -> Path:
-    _SCRATCH.mkdir(mode=0o700, exist_ok=True)
-    path = _SCRATCH / f"{os.getpid()}-{name}"
-    path.write_bytes(data)
-    return path
-
-
 def read_config(data: bytes) -> bool:
     config.load(scratch("config.yaml", data), {})
     return False
@@ -309,12 +299,14 @@ def borders() -> list[Border]:
     payloads = [*packed, *(wire._PLAIN + wire._decompress(one) for one in packed), *kept("wire")]
     return [
         Border("wire", 80, wire.MAX_PAYLOAD_BYTES, payloads, (Quarantine,), decode_payload),
-        Border("fields of a snapshot", 100, wire.MAX_PAYLOAD_BYTES, values(), (Quarantine,), decode_fields),
+        Border("fields of a snapshot", 80, wire.MAX_PAYLOAD_BYTES, values(), (Quarantine,), decode_fields),
         Border("fields of an envelope", 50, wire.PART_BYTES, values(), (Quarantine,), envelope_field),
         Border("raw messages without a key", 130, wire.PART_BYTES, raw_messages(), (Quarantine,), through_the_gate),
         Border("raw messages of a node", 90, wire.MAX_PAYLOAD_BYTES, parts(), (Quarantine,), signed_by_a_node),
-        Border("events", 130, MIB, event_messages() + kept("events"), (), read_event),
-        Border("event bodies", 70, MIB, event_bodies(), ODD_JSON, read_body),
+        Border("events", 90, MIB, event_messages() + kept("events"), (), read_event),
+        Border("events under two signatures, encrypted", 60, MIB, sealed_events(), (), prove_event),
+        Border("key files", 20, MIB, key_files(), (ConfigError,), read_key_file),
+        Border("event bodies", 50, MIB, event_bodies(), ODD_JSON, read_body),
         Border("answers of JetStream", 60, MIB, kept("jetstream"), (Transient, Quarantine, *ODD_JSON), read_answer),
         Border("headers", 60, MIB, kept("headers"), (), read_headers),
         Border("wdb answers", 90, wdb.MAX_ANSWER, [framed(one) for one in kept("wdb")], (SourceUnavailable,), wdb_answer),
