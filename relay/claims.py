@@ -4,7 +4,7 @@ A *claim* is a row that may speak. Its *contact* is when the agent was last hear
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from shared import models
@@ -119,6 +119,7 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
         and (claim := _claim(fleet, node, row)) is not None
         and _counts(fleet, claim, agent)
     ]
+    found = [replace(claim, mirror=False) if _knocked_here(fleet, claim, found) else claim for claim in found]
     copies = {claim: _copy(fleet, claim, found) for claim in found if claim.mirror}
     mirrors = [claim for claim, again_at in copies.items() if again_at == 0]
     own = [c for c in found if not c.mirror and not _silenced(c, mirrors, fleet.policy.sync_jitter) and not _echoes(c, found)]
@@ -182,6 +183,18 @@ def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
     else:
         known = claim.row.name == name
     return known and claim.contact >= date_add * 1000 - fleet.policy.sync_jitter
+
+
+def _knocked_here(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> bool:
+    """Rule 1: whether the master's own remoted wrote a row that looks like a copy. A knock writes a time and leaves the node's name as
+    it was; a worker's knock is synced without its time. So one that is newer than all that the worker has said up to then is the
+    master's own."""
+    original = fleet.named(claim.row.node_name) if claim.mirror and claim.row.status == "pending" and claim.row.node_name else None
+    said = next((other for other in found if other.node is original), None)
+    if original is None or said is None:
+        return False
+    knocked = claim.node.at(claim.row.last_keepalive or 0)
+    return said.contact + TIE + abs(original.offset - claim.node.offset) < knocked <= original.as_of
 
 
 def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:

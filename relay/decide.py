@@ -8,7 +8,8 @@ A *claim* is a row that may speak (`relay.claims`). Its *contact* is when the ag
 
 Rules (numbers as in the README's table of rules)
  1. First-hand is a worker's row with a contact (nothing is synced downward); a master's row only where its node_name is
-    the master's own; every row with a contact where there is no cluster or no node_name (5.0). The rest is a mirror.
+    the master's own, or where it knocked (Pending) later than all that the worker named there has said up to then; every
+    row with a contact where there is no cluster or no node_name (5.0). The rest is a mirror.
  2. The newest contact owns the agent. Within `sync_jitter` a worker's row beats the master's, which is stamped with the
     master's clock when it is synced. Older claims never make an event, however fresh their disconnection_time. A stop on
     the master's row may be a worker's older word: `relay.races`.

@@ -280,6 +280,29 @@ def test_the_masters_own_word_counts_before_it_names_itself() -> None:
     assert said(gone) == [(1, "disconnected", "stopped")]
 
 
+def test_a_knock_at_the_master_outlasts_the_masters_silence() -> None:
+    """An agent leaves w1 and knocks at the master, which cannot be heard from then on: the sweep of w1 is older than the knock."""
+    lab = cluster()
+    lab.delta("m", row(1, "pending", T0 + 12, node="w1"), now=T0 + 12)
+    for now in range(T0 + 20, T0 + 900, 10):
+        for name in ("w1", "w2"):
+            lab.beat(name, now, {1: T0 + 5} if name == "w1" else {})
+    swept = lab.delta("w1", row(1, "disconnected", T0 + 5, code=4, dt=T0 + 900, node="w1", added=0), now=T0 + 900)
+    assert said(swept) == []
+    lab.delta("m", row(1, "active", T0 + 895, node=OWN), now=T0 + 905)
+    assert told(lab) in ([], [(1, "moved", "moved")])
+
+
+def test_a_workers_knock_that_was_synced_is_no_knock_at_the_master() -> None:
+    """A sync of a status carries no time: the row keeps the stamp of the sync before, which the worker's own knock is after."""
+    lab = cluster()
+    lab.delta("w1", row(1, "pending", T0 + 12, node="w1", added=0), now=T0 + 12)
+    lab.delta("m", row(1, "pending", T0 + 9, node="w1"), now=T0 + 16)
+    lab.beat("m", T0 + 21, {})
+    gone = lab.delta("w1", row(1, "disconnected", T0 + 12, code=3, dt=T0 + 20, node="w1", added=0), now=T0 + 22)
+    assert said(gone) == [(1, "disconnected", "stopped")]
+
+
 def test_the_worker_that_comes_back_says_the_same_once() -> None:
     lab = cluster()
     for now in range(T0 + 10, T0 + 60, 10):
