@@ -114,6 +114,10 @@ class FileSource:
             self.as_of = now
         return None
 
+    def moved(self) -> bool:
+        """See `sources.Source`: whether there was a commit."""
+        return self._changed()
+
     def keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
         """See `sources.Source`; `sample` holds at most rows.IDS_PER_SELECT ids. Raises SourceUnavailable."""
         _, answer = self._query(lambda table: rows.keepalive_page(table, before, sample, after=0, limit=-1))

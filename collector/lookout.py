@@ -4,13 +4,15 @@ Rules
  * A source that fails is a finding too: with its state and one sentence, and everything else as last known. It is asked
    again with backoff, told in the log once per change of state and counted each time.
  * After a failure the whole table is read: what a source tells as moved is relative to what it told before.
- * `quiet` is asked for where it is due and the source saw something newer than at the last time. What is wrong with that
-   question is told by the next look, so that the rows of this one are not lost.
+ * `quiet` is asked for where it is due and there may be something newer than at the last time, and BEFORE the rows: who is in
+   no list and lives by the rows was heard of when the list was taken. The other way round, an agent that falls silent between
+   the two would be in neither, and seem alive. What is wrong with that question is told by the next look, so that the rows of
+   this one are not lost.
  * client.keys is looked at every time and read where it changed, or where all of it is to be told.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, cast
 
@@ -55,6 +57,16 @@ class Finding:
     whole: Reading | None = None
     all_keys: tuple[KeyEntry, ...] = ()
     turned: bool = False  # the source was lost or came back, or fails in another way
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """An answer to the question for `quiet`: (id, last_keepalive in Unix s) of who may be, and of the sample."""
+
+    keepalives: Sequence[tuple[int, int]]
+    before: int  # Unix s: who was heard of since is not quiet
+    sample: tuple[int, ...]
+    period: int  # ms
 
 
 @dataclass(slots=True)
@@ -106,7 +118,7 @@ class Lookout:
             self._state.quiet_as_of = 0
         self._look_at_keys(whole)
         busy = self._source.busy
-        reading, silence, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
+        reading, listed, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
         self._telemetry.count("wazuh_jetstream_collector_source_busy_seconds_total", self._source.busy - busy)
         changes = self._absorb(reading) if reading else NO_CHANGES
         self._state.look = replace(
@@ -117,7 +129,7 @@ class Lookout:
             source=self._source.kind,
             db_version=reading.db_version if reading else was.db_version,
             keys_state=self._keys.file.state,
-            quiet=silence,
+            quiet=self._silent(listed) if listed else None,
             count=self._mirror.count,
             digest=self._mirror.digest,
         )
@@ -133,22 +145,29 @@ class Lookout:
 
     # The source -----------------------------------------------------------------------------------------------------
 
-    def _look_at_source(self, taken_at: int, *, whole: bool, quiet: bool) -> tuple[Reading | None, Quiet | None, bool]:
-        """(what was read, who is quiet, whether the source answered)."""
+    def _look_at_source(self, taken_at: int, *, whole: bool, quiet: bool) -> tuple[Reading | None, _Listed | None, bool]:
+        """(what was read, who may be quiet, whether the source answered)."""
         if self._guard.delay() > 0:
             return None, None, False
+        trouble, self._state.trouble = self._state.trouble, None
+        if trouble:
+            self._lost(trouble)
+            return None, None, False
+        kind, listed = self._source.kind, self._ask_quiet(taken_at) if quiet else None
         try:
             reading = self._ask(everything=whole or self.failing)
         except SourceUnavailable as error:
+            self._state.trouble = None  # the same fault
             self._lost(error)
             return None, None, False
+        if self._source.kind != kind:
+            self._state.trouble = None  # of the way that was left
         self._back()
-        return reading, self._ask_quiet(taken_at) if quiet else None, True
+        if listed:
+            self._learn(listed)
+        return reading, listed, True
 
     def _ask(self, *, everything: bool) -> Reading | None:
-        trouble, self._state.trouble = self._state.trouble, None
-        if trouble:
-            raise trouble
         reading = self._source.read() if everything else self._probe()
         if reading:
             kind = "full" if reading.complete else "partial"
@@ -163,23 +182,29 @@ class Lookout:
         finally:
             self._telemetry.observe("wazuh_jetstream_collector_probe_seconds", self._source.busy - busy)
 
-    def _ask_quiet(self, taken_at: int) -> Quiet | None:
-        """Active and pending agents without a keepalive for 1.5 periods; None: nothing newer is to be seen."""
-        if self._source.as_of <= self._state.quiet_as_of:
+    def _ask_quiet(self, taken_at: int) -> _Listed | None:
+        """Active and pending agents without a keepalive for 1.5 periods; None: nothing newer is to be seen, or it was not answered."""
+        if self._source.as_of <= self._state.quiet_as_of and not self._source.moved():
             return None
         period, sample = self._rhythm.period, self._rhythm.sample
         before = -(-(taken_at - models.quiet_after(period)) // 1000)
         try:
-            keepalives = self._source.keepalives(before, sample)
+            return _Listed(self._source.keepalives(before, sample), before, sample, period)
         except SourceUnavailable as error:
             self._state.trouble = error
             return None
-        self._rhythm.note(keepalives, self._source.as_of // 1000)
+
+    def _learn(self, listed: _Listed) -> None:
+        """What an answer is of, and the agents' rhythm from those of the sample."""
         self._state.quiet_as_of = self._source.as_of
-        self._state.look = replace(self._state.look, period=period)
-        self._telemetry.gauge("wazuh_jetstream_collector_keepalive_period_seconds", period / 1000)
-        followed = frozenset(number for number in sample if not self._mirror.is_alive(number))
-        return tuple((number, at) for number, at in keepalives if at < before and number not in followed)
+        self._rhythm.note(listed.keepalives, self._source.as_of // 1000)
+        self._state.look = replace(self._state.look, period=listed.period)
+        self._telemetry.gauge("wazuh_jetstream_collector_keepalive_period_seconds", listed.period / 1000)
+
+    def _silent(self, listed: _Listed) -> Quiet:
+        """Who is named: of the sample those alone who live."""
+        followed = frozenset(number for number in listed.sample if not self._mirror.is_alive(number))
+        return tuple((number, at) for number, at in listed.keepalives if at < listed.before and number not in followed)
 
     def _absorb(self, reading: Reading) -> Changes:
         changes = self._mirror.absorb(reading)

@@ -32,7 +32,7 @@ RETRY_HIGHEST: Final = 60.0
 
 
 class Source(Protocol):
-    """Where rows come from. Every method but `wait` and `close` raises SourceUnavailable(state, sentence)."""
+    """Where rows come from. Every method but `moved`, `wait` and `close` raises SourceUnavailable(state, sentence)."""
 
     @property
     def kind(self) -> SourceKind:
@@ -52,6 +52,9 @@ class Source(Protocol):
 
     def poll(self) -> Reading | None:
         """What moved since the last read() or poll(), whole or in part; None: nothing but keepalives moved."""
+
+    def moved(self) -> bool:
+        """Whether anything, a keepalive too, may have been written since the last read() or poll(); nothing is raised."""
 
     def keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
         """(id, last_keepalive) of active and pending agents whose last_keepalive is below `before` (Unix seconds), and of
@@ -122,6 +125,10 @@ class AutoSource:
             raise why
         self._current = self._file
         return reading
+
+    def moved(self) -> bool:
+        """See Source."""
+        return self._current.moved()
 
     def keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
         """See Source."""

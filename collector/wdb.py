@@ -259,6 +259,10 @@ class SocketSource:
         nothing = not (found.decoded.rows or found.decoded.refused or found.gone)
         return None if nothing else self._reading(found.decoded, complete=False, gone=found.gone, busy=busy)
 
+    def moved(self) -> bool:
+        """See `sources.Source`: a keepalive may come at any time."""
+        return True
+
     def keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
         """See `sources.Source`; `sample` holds at most rows.IDS_PER_SELECT ids. Raises SourceUnavailable."""
         try:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from collector.clientkeys import Keys
 from collector.rows import Reading
@@ -38,6 +38,7 @@ class FakeSource:
         self.as_of = 0
         self.busy = 0.0
         self.stale = False  # as_of stands still: no commit
+        self.then: Callable[[], None] | None = None  # happens once, after the next answer to poll() or keepalives()
         self._moved: set[int] = set()
         self._lock = threading.Lock()
 
@@ -63,24 +64,37 @@ class FakeSource:
         with self._lock:
             self._ask("poll")
             moved, self._moved = self._moved, set()
-            return self._reading(moved, complete=False) if moved else None
+            answer = self._reading(moved, complete=False) if moved else None
+        self._happen()
+        return answer
+
+    def moved(self) -> bool:
+        return not self.stale
 
     def keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
         with self._lock:
+            self.asked.append("keepalives")
             if self.quiet_failure:
                 raise self.quiet_failure
-            return [
+            answer = [
                 (row.id, row.last_keepalive)
                 for row in self.table.values()
                 if row.last_keepalive is not None
                 and (row.id in sample or (row.status in ("active", "pending") and row.last_keepalive < before))
             ]
+        self._happen()
+        return answer
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
         stop.wait(min(seconds, 0.002))
 
     def close(self) -> None:
         self.closed = True
+
+    def _happen(self) -> None:
+        then, self.then = self.then, None
+        if then is not None:
+            then()
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)

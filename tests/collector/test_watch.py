@@ -114,7 +114,7 @@ def test_a_change_is_a_delta_at_the_next_look_and_no_change_is_nothing(rig: Rig)
     rig.source.remove(1)
     (delta,) = rig.step(0.1)
     assert (delta.kind, [row.status for row in delta.rows], delta.gone, delta.quiet) == ("delta", ["disconnected"], (1,), None)
-    assert rig.source.asked == ["read", "poll", "poll"]
+    assert rig.source.asked == ["keepalives", "read", "poll", "poll"]
 
 
 def test_a_keepalive_alone_says_nothing(rig: Rig) -> None:
@@ -157,6 +157,17 @@ def test_quiet_names_who_lives_and_was_not_heard_for_one_and_a_half_periods(rig:
     rig.step(0.1)
     said = rig.step(95)[-1]
     assert dict(said.quiet or ()) == {2: NOW_S, 3: NOW_S - 85}
+
+
+def test_who_falls_silent_between_the_questions_of_a_look_does_not_seem_alive(rig: Rig) -> None:
+    """Whoever lives by the rows that were told, and is not named as quiet, was heard of lately; also where a sweep comes in between."""
+    rig.source.put(agent(3, "pending"))  # not of the sample, which is always asked for
+    rig.step()
+    rig.step(200)
+    rig.source.then = lambda: rig.source.put(agent(3, "disconnected", code=4))
+    (said,) = rig.step(POLL)
+    assert rig.source.then is None
+    assert 3 in {number for number, _ in said.quiet or ()} | {row.id for row in said.rows if row.status == "disconnected"}
 
 
 def test_the_period_is_learnt_and_quiet_follows_it(rig: Rig) -> None:
