@@ -61,7 +61,7 @@ class Lead:
                     await self._lead(term)
                 except Superseded as error:
                     logs.log(LOGGER, "warning", "lease_lost", str(error))
-                    await self._books.insist(self._lease.release)  # if nobody else has it
+                    await unless(self._stop, self._books.insist(self._lease.release))  # if nobody else has it
                 else:
                     return
         finally:

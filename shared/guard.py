@@ -112,6 +112,9 @@ class Guard:
                 result = await attempt()
             except Transient as error:
                 self.failed(error)
+            except Exception:
+                self.succeeded()  # it was reached, and refused: nobody who waits needs to wait on
+                raise
             else:
                 self.succeeded()
                 return result

@@ -115,6 +115,24 @@ async def test_what_can_pass_is_tried_until_it_has_and_all_else_is_raised() -> N
     assert errors == []
 
 
+async def test_a_refusal_is_an_answer_and_wakes_who_waits() -> None:
+    """A relay that was told that another one leads must not go on waiting for a ledger that works."""
+    shown = Shown()
+    shown.guard.failed(Unreachable("it is starting"))
+    waiting = asyncio.create_task(shown.guard.wait())
+    await asyncio.sleep(0)
+    shown.clock.advance(1.0)
+
+    async def refused() -> None:
+        raise ConfigError("another one leads")
+
+    with pytest.raises(ConfigError):
+        await shown.guard.insist(refused)
+    async with asyncio.timeout(WAIT_S):
+        await waiting
+    assert shown.state == 0.0
+
+
 async def test_a_closed_breaker_lets_go_on_without_giving_way() -> None:
     """No latency in the good case: nothing else runs in between."""
     others: list[int] = []
