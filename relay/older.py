@@ -42,8 +42,9 @@ def _is_back(fleet: Fleet, known: Agent, claim: Claim, decided: int) -> bool:
         return claim.surely >= decided + fleet.policy.sync_jitter and not claim.stamp
     if known.reason != "stopped":
         return claim.surely > decided  # who fell silent was last heard of in this very row
-    # Who said goodbye may be back within the second.
-    return claim.surely >= decided - (0 if claim.node.node == known.witness else TIE)
+    # Who said goodbye may be back elsewhere within the second. A row that says so itself may be one of the last commit, which a
+    # wazuh-db that was killed has gone back to: there the next keepalive tells.
+    return claim.surely > decided if claim.node.node == known.witness else claim.surely >= decided - TIE
 
 
 def gone_until(known: Agent, claim: Claim, decided: int) -> int:

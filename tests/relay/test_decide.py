@@ -366,6 +366,17 @@ def test_24401_a_knock_is_not_told_where_the_agent_knocked_at_the_master_later()
     assert [e.kind for e in lab.events] == ["disconnected"]
 
 
+def test_a_row_of_the_last_commit_brings_nobody_back_who_said_goodbye_in_its_second() -> None:
+    """wazuh-db was killed within its transaction. Who is there after all keeps alive: is not named as quiet."""
+    lab = cluster()
+    lab.delta("w1", row(1, "disconnected", T0 + 20, code=3, dt=T0 + 20, node="w1", added=0), now=T0 + 20)
+    assert said(lab.delta("w1", row(1, "active", T0 + 20, node="w1", added=0), now=T0 + 22)) == []
+    lab.beats(T0 + 40, {"w1": {1: T0 + 20}})
+    assert told(lab) == [(1, "disconnected", "stopped")]
+    lab.beats(T0 + 60)
+    assert told(lab) == [(1, "disconnected", "stopped"), (1, "connected", "returned")]
+
+
 def test_a_return_is_told_once_it_is_after_the_stop_by_both_clocks() -> None:
     """The master's own stop, told under a worker's name, is later by the master's clock than by that worker's."""
     lab = cluster()
