@@ -262,6 +262,15 @@ def test_what_reached_raw_when_something_newer_was_known_is_superseded() -> None
     assert (verdict.missed, verdict.count("superseded")) == ([], 1)
 
 
+def test_a_return_that_reached_raw_when_a_copy_had_told_of_the_silence_after_it_is_superseded() -> None:
+    log = shown("node01", (BASE + 21, STOP, BASE + 22), (BASE + 41, row(1, "active", T0 + 40, node="node01"), BASE + 80))
+    assert [missed.expected.kind for missed in weighed(FLAP[:1], log).missed] == ["connected"]
+    swept = row(1, "disconnected", T0 + 40, code=4, dt=T0 + 50, node="node01")
+    log.rows["worker1", 1] = [raw.Version(BASE + 51, swept, BASE + 52)]
+    verdict = weighed(FLAP[:1], log)
+    assert (verdict.missed, verdict.count("superseded")) == ([], 1)
+
+
 def test_a_fault_excuses_nothing_beside_it() -> None:
     assert weighed([], blind={"node01": [(BASE + 19, BASE + 30)]}).missed
     assert weighed([], blind={"worker1": [(BASE + 19, BASE + 39)]}).missed

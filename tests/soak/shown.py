@@ -153,9 +153,9 @@ class Shown:
         if other.row is None:
             return other.look > version.look and node in (wanted.node, self._terms.master)
         contact = self._contact(node, other)
-        # A stop within the second of what it ended is newer than that, though its time does not say so.
-        stopped = wanted.kind == "connected" and _is_stop(other.row) and other.look > version.look
-        return contact > wanted.at + (-_ROUNDING if stopped else _ROUNDING)
+        # A stop within the second of what it ended is newer than that, though its time does not say so; and a silence since then is.
+        ended = wanted.kind == "connected" and _is_end(other.row) and other.look > version.look
+        return contact > wanted.at + (-_ROUNDING if ended else _ROUNDING)
 
     def _contact(self, node: str, version: Version) -> float:
         """When the agent was last heard of by a row; by the world's clock."""
@@ -234,6 +234,10 @@ class Shown:
 
 def _is(version: Version, status: str) -> bool:
     return version.row is not None and version.row.status == status
+
+
+def _is_end(row: models.AgentRow) -> bool:
+    return row.status == "disconnected" and row.code in (models.CODE_STOPPED, models.CODE_SILENT)
 
 
 def _is_stop(row: models.AgentRow) -> bool:
