@@ -15,12 +15,12 @@ class NoEngine(RuntimeError):
     """There is no Docker engine that answers, or no Compose."""
 
 
-def docker(*arguments: str, check: bool = True) -> str:
-    """What a docker command prints."""
+def docker(*arguments: str, check: bool = True, errors: bool = False) -> str:
+    """What a docker command prints; `errors`: on its standard error too."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if check and done.returncode != 0:
         raise RuntimeError(f"docker {' '.join(arguments[:3])}: {done.stderr.strip()}")
-    return done.stdout.strip()
+    return (done.stdout + done.stderr if errors else done.stdout).strip()
 
 
 def require_engine() -> None:
@@ -64,6 +64,10 @@ class Project:
         ids = docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.name}").split()
         found = json.loads(docker("inspect", *ids)) if ids else []
         return {one["Config"]["Labels"]["com.docker.compose.service"]: one["State"] for one in found}
+
+    def running(self, service: str) -> bool:
+        """Whether a service's container runs now."""
+        return bool(self.states()[service]["Status"] == "running")
 
     def unready(self) -> dict[str, str]:
         """Services that are not healthy, not running or, where they are jobs, not done; and how they are."""

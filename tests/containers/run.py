@@ -3,8 +3,9 @@
     make compose-test                             20 agents
     make compose-test ARGS="--crowd 1000"         beside a thousand agents that keep alive
 
-A subscriber outside the containers' network verifies every event, and all are held against what the agents did. Exit code 0 only
-if everything was healthy within 90 s and nothing was lost, doubled, false or unverifiable. The last line is one JSON object.
+A subscriber outside the containers' network verifies every event, and all are held against what the agents did. Then every secret of
+the project is looked for in what its containers print, are told and hold in /proc. Exit code 0 only if everything was healthy within
+90 s, nothing was lost, doubled, false or unverifiable, and no secret shows. The last line is one JSON object.
 Where there is no Docker engine it fails: nothing is skipped in silence.
 """
 
@@ -23,6 +24,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.containers.engine import NoEngine, Project, docker, require_engine
+from tests.containers.leaks import leaks
 from tests.containers.stage import ComposeStage, wait_ready
 from tests.demo.audience import Audience
 from tests.demo.run import BASELINE_PATIENCE, Played, explain, judge, play_tour, quantile
@@ -94,8 +96,12 @@ async def _play(project: Project, directory: Path, up: float) -> int:
             explain(played, stage.trouble())
         memory = _memory(stage)
         stage.world.close()
-    print(json.dumps(_figures(played, stage, up, memory)))
-    return 0 if played.clean() else 1
+    sought, shown = leaks(project)
+    say(
+        "\n".join(shown) or f"None of {sought} secrets is in a log, an environment, a process list or what the engine tells of a container."
+    )
+    print(json.dumps(_figures(played, stage, up, memory) | {"secrets": sought, "leaks": len(shown)}))
+    return 0 if played.clean() and sought and not shown else 1
 
 
 async def _kills(stage: ComposeStage, audience: Audience, tour: Tour) -> None:
