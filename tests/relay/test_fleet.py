@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import tables
+from relay.alike import Alike
 from relay.fleet import Fleet, Heard, Policy
 from relay.tables import Table
 from shared import wire
@@ -177,7 +178,7 @@ def test_what_is_alike_on_two_nodes_is_held_once() -> None:
     one, two = Speaker("w1", "worker", rows=rows), Speaker("w2", "worker", rows=dict(rows))
     one.keys = two.keys = {number: key(of) for number, of in rows.items()}
     for table, speaker, others in ((here, one, ()), (there, two, (Table(), here))):
-        tables.absorb(table, wire.decode(wire.encode(speaker.snapshot("full", T0))), others)
+        tables.absorb(table, wire.decode(wire.encode(speaker.snapshot("full", T0)), Alike([table, *others])))
     assert there.rows[1] is here.rows[1]
     assert all(there.keys[number] is here.keys[number] for number in rows)
     assert (there.rows, there.keys, there.digest) == (here.rows, here.keys, here.digest)

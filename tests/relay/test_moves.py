@@ -14,7 +14,7 @@ FIRST = T0 + 20  # agent 1 of w1 is met on w2
 
 
 def on_w2(at: int, **changes: object) -> AgentRow:
-    return replace(row(1, "active", at, node="w2", added=0), **changes)  # type: ignore[arg-type]
+    return row(1, "active", at, node="w2", added=0)._replace(**changes)  # type: ignore[arg-type]
 
 
 def met_on_w2(policy: Policy | None = None) -> Lab:
