@@ -7,7 +7,6 @@ node's own table, or of any other where the agent was never in contact; a whole 
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from shared import wire
@@ -21,7 +20,6 @@ _Values = tuple[Any, ...]
 
 CHUNK: Final = 4_096  # values looked at together: what is needed on the way stays small
 
-_id: Final = itemgetter(0)
 _LAST_KEEPALIVE: Final = AgentRow._fields.index("last_keepalive")
 
 
@@ -38,11 +36,14 @@ class Alike:
     def rows(self, columns: wire.Columns) -> Iterator[AgentRow]:
         """A row for each place in the columns."""
         for many in _chunks(columns):
-            blank = [at for at, values in enumerate(many) if values[_LAST_KEEPALIVE] is None]
-            found = _found(self._rows[:1], many, range(len(many)))
-            found |= _found(self._rows[1:], many, [at for at in blank if at not in found])
-            for at, values in enumerate(many):
-                yield found[at] if at in found else self._new(values)
+            held = self._rows[0].of([values[0] for values in many])
+            unlike = _unlike(held, many, range(len(many)))
+            blank = [at for at in unlike if many[at][_LAST_KEEPALIVE] is None]
+            _look(self._rows[1:], held, many, blank)
+            for at in unlike:
+                if held[at] != many[at]:
+                    held[at] = self._new(many[at])
+            yield from filter(None, held)
 
     def _new(self, values: _Values) -> AgentRow:
         same = self._pool.setdefault
@@ -56,9 +57,10 @@ class Alike:
         """A key for each place in the columns."""
         same = self._pool.setdefault
         for many in _chunks(columns):
-            found = _found(self._keys, many, range(len(many)))
-            for at, values in enumerate(many):
-                yield found[at] if at in found else KeyEntry._make(map(same, values, values))
+            held: list[KeyEntry | None] = [None] * len(many)
+            for at in _look(self._keys, held, many, range(len(many))):
+                held[at] = KeyEntry._make(map(same, many[at], many[at]))
+            yield from filter(None, held)
 
 
 def _chunks(columns: wire.Columns) -> Iterator[list[_Values]]:
@@ -67,11 +69,18 @@ def _chunks(columns: wire.Columns) -> Iterator[list[_Values]]:
         yield many
 
 
-def _found(tables: Sequence[ById[_Held]], many: Sequence[_Values], places: Sequence[int]) -> dict[int, _Held]:
-    """By its place in `many`, what equals the values there in one of the tables; for these places."""
-    found: dict[int, _Held] = {}
+def _look(tables: Sequence[ById[_Held]], held: list[_Held | None], many: Sequence[_Values], places: Sequence[int]) -> Sequence[int]:
+    """Put in its place what equals the values there in one of the tables; the places for which there is none."""
     for table in filter(None, tables):
-        held = table.of([many[at][0] for at in places])
-        found.update((at, one) for at, one in zip(places, held, strict=True) if one == many[at])
-        places = [at for at in places if at not in found]
-    return found
+        found = table.of([many[at][0] for at in places])
+        if found == many:
+            held[:] = found
+            return ()
+        for at, one in zip(places, found, strict=True):
+            held[at] = one
+        places = _unlike(held, many, places)
+    return places
+
+
+def _unlike(held: Sequence[_Held | None], many: Sequence[_Values], places: Sequence[int]) -> list[int]:
+    return [at for at in places if held[at] != many[at]]

@@ -1,7 +1,7 @@
 """Our copy of what a node has: its rows, its client.keys, and who is quiet there. Pure."""
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TypeVar
@@ -72,33 +72,34 @@ def absorb(table: Table, snapshot: wire.Snapshot, digest: int | None = None) -> 
 
 def gone(table: Table, snapshot: wire.Snapshot) -> set[int]:
     """The ids whose rows a readable snapshot takes away."""
-    return _left(table.rows, snapshot.kind == "full", snapshot.rows, snapshot.gone)
+    return _left(table.rows, {row.id for row in snapshot.rows} if snapshot.kind == "full" else None, snapshot.gone)
 
 
-def _left(held: ById[_Held], whole: bool, come: Iterable[_Held], gone: Iterable[int]) -> set[int]:
+def _left(held: ById[_Held], come: Collection[int] | None, gone: Iterable[int]) -> set[int]:
     """The ids held that are gone: where what has come is all there is, whoever is not in it."""
-    if not held or not whole:
+    if not held or come is None:
         return {number for number in gone if number in held}
-    there = {one.id for one in come}
-    return {number for number in held if number not in there}
+    return {number for number in held if number not in come}
 
 
 def _absorb_rows(table: Table, snapshot: wire.Snapshot, known: int | None) -> set[int]:
     if snapshot.kind == "beat" or snapshot.source_state != "ok":
         return set()
-    rows, touched = table.rows, gone(table, snapshot)
-    before, news = [rows.pop(number) for number in touched], list[AgentRow]()
-    for row in snapshot.rows:
-        held = rows.get(row.id)
-        if held == row or row.id == 0:  # id 0 is the manager itself, never an agent
-            continue
-        if held is not None:
-            before.append(held)
-        news.append(row)
-        rows[row.id] = row
-        touched.add(row.id)
-    table.digest = _summed(table.digest, before, news) if known is None else known
-    return touched
+    come = {row.id: row for row in snapshot.rows if row.id != 0}  # id 0 is the manager itself, never an agent
+    left = _left(table.rows, come if snapshot.kind == "full" else None, snapshot.gone)
+    before = [table.rows.pop(number) for number in left]
+    news = _put(table.rows, come, before)
+    table.digest = _summed(table.digest, before, news.values()) if known is None else known
+    return left | news.keys()
+
+
+def _put(held: ById[_Held], come: Mapping[int, _Held], before: list[_Held]) -> Mapping[int, _Held]:
+    """Take over what has come; what of it is news. What stood in its place goes to `before`."""
+    pairs = zip(come.items(), held.of(come), strict=True)
+    news = {number: one for (number, one), old in pairs if one != old} if held else come
+    before += filter(None, held.of(news))
+    held.fill(news.items())
+    return news
 
 
 def _summed(digest: int, before: Iterable[AgentRow], after: Iterable[AgentRow]) -> int:
@@ -108,13 +109,8 @@ def _summed(digest: int, before: Iterable[AgentRow], after: Iterable[AgentRow]) 
 def _absorb_keys(table: Table, snapshot: wire.Snapshot) -> set[int]:
     if snapshot.kind == "beat" or snapshot.keys_state != "ok":
         return set()
-    keys = table.keys
-    changed = _left(keys, snapshot.kind == "full", snapshot.keys, snapshot.keys_gone)
-    for number in changed:
-        del keys[number]
-    for entry in snapshot.keys:
-        held = keys.get(entry.id)
-        if held != entry:
-            keys[entry.id] = entry
-            changed.add(entry.id)
-    return changed
+    come = {entry.id: entry for entry in snapshot.keys}
+    left = _left(table.keys, come if snapshot.kind == "full" else None, snapshot.keys_gone)
+    for number in left:
+        del table.keys[number]
+    return left | _put(table.keys, come, []).keys()
