@@ -27,31 +27,32 @@ class Alike:
     """Makes the values of one snapshot of a node. `tables`: its own first, then the others."""
 
     def __init__(self, tables: Sequence[Table]) -> None:
+        self._own = tables[0].rows
         # The table that came last is the likeliest to be like this one, and the first is the master's, whose rows are like no other's.
-        order = [*tables[:1], *reversed(tables[1:])]
-        self._rows = [table.rows for table in order]
-        self._keys = [table.keys for table in order]
+        self._others = [table.rows for table in reversed(tables[1:]) if table.rows]
+        self._keys = [table.keys for table in (tables[0], *reversed(tables[1:])) if table.keys]
         self._pool: dict[Any, Any] = {}
 
     def rows(self, columns: wire.Columns) -> Iterator[AgentRow]:
         """A row for each place in the columns."""
         for many in _chunks(columns):
-            held = self._rows[0].of([values[0] for values in many])
+            held = self._own.of([values[0] for values in many])
             unlike = _unlike(held, many, range(len(many)))
-            blank = [at for at in unlike if many[at][_LAST_KEEPALIVE] is None]
-            _look(self._rows[1:], held, many, blank)
+            _look(self._others, held, many, [at for at in unlike if many[at][_LAST_KEEPALIVE] is None])
             for at in unlike:
                 if held[at] != many[at]:
-                    held[at] = self._new(many[at])
+                    held[at] = self._new(many[at], held[at])
             yield from filter(None, held)
 
-    def _new(self, values: _Values) -> AgentRow:
+    def _new(self, values: _Values, like: AgentRow | None) -> AgentRow:
+        """`like`: a row of the same id, if one is at hand."""
         same = self._pool.setdefault
-        for rows in self._rows:
+        for rows in () if like else self._others:
             like = rows.get(values[0])
             if like is not None:
-                return AgentRow._make([old if old == new else same(new, new) for old, new in zip(like, values, strict=True)])
-        return AgentRow._make(map(same, values, values))
+                break
+        made = [old if old == new else same(new, new) for old, new in zip(like, values, strict=True)] if like else map(same, values, values)
+        return tuple.__new__(AgentRow, made)  # as `_make` does, which is the half of it again
 
     def keys(self, columns: wire.Columns) -> Iterator[KeyEntry]:
         """A key for each place in the columns."""
@@ -71,7 +72,7 @@ def _chunks(columns: wire.Columns) -> Iterator[list[_Values]]:
 
 def _look(tables: Sequence[ById[_Held]], held: list[_Held | None], many: Sequence[_Values], places: Sequence[int]) -> Sequence[int]:
     """Put in its place what equals the values there in one of the tables; the places for which there is none."""
-    for table in filter(None, tables):
+    for table in tables:
         found = table.of([many[at][0] for at in places])
         if found == many:
             held[:] = found

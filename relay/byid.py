@@ -4,7 +4,10 @@ Wazuh counts its agents from 1 upward, so that ids lie close together: a page ho
 and no id. A lone id far from all others costs a page.
 """
 
-from collections.abc import Collection, Iterable, Iterator, MutableMapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from itertools import islice
+from operator import lt
 from typing import Final, TypeVar, overload
 
 _BITS: Final = 6
@@ -21,10 +24,10 @@ class ById(MutableMapping[int, T]):
 
     __slots__ = ("_count", "_pages")
 
-    def __init__(self, items: Iterable[tuple[int, T]] = ()) -> None:
+    def __init__(self, items: Mapping[int, T] | None = None) -> None:
         self._pages: dict[int, list[T | None]] = {}
         self._count = 0
-        self.fill(items)
+        self.fill(items or {})
 
     def __getitem__(self, number: int) -> T:
         found = self.get(number)
@@ -42,29 +45,36 @@ class ById(MutableMapping[int, T]):
         found = None if page is None else page[number & _WITHIN]
         return default if found is None else found
 
-    def of(self, numbers: Collection[int]) -> list[T | None]:
-        """The value of each, None where there is none; at half the cost of asking one by one."""
+    def of(self, numbers: Sequence[int]) -> list[T | None]:
+        """The value of each, None where there is none; many that ascend cost little."""
         if not self._pages:
             return [None] * len(numbers)
-        page = self._pages.get
-        return [page(number >> _BITS, _EMPTY)[number & _WITHIN] for number in numbers]
+        found: list[T | None] = []
+        for at, begin, end in _runs(numbers):
+            page = self._pages.get(at, _EMPTY)
+            found += page if end - begin == PAGE else [page[number & _WITHIN] for number in numbers[begin:end]]
+        return found
 
     def __contains__(self, number: object) -> bool:
         return isinstance(number, int) and self.get(number) is not None
 
     def __setitem__(self, number: int, value: T) -> None:
-        self.fill(((number, value),))
+        self.fill({number: value})
 
-    def fill(self, items: Iterable[tuple[int, T]]) -> None:
-        """Set many, one after the other."""
-        at, page = -1, list[T | None]()
-        for number, value in items:
-            if number >> _BITS != at:
-                at = number >> _BITS
-                page = self._pages.get(at) or self._pages.setdefault(at, [None] * PAGE)
-            if page[number & _WITHIN] is None:
-                self._count += 1
-            page[number & _WITHIN] = value
+    def fill(self, items: Mapping[int, T]) -> None:
+        """Set many; what ascends costs little."""
+        numbers, values = list(items), list(items.values())
+        for at, begin, end in _runs(numbers):
+            page = self._pages.get(at)
+            if page is None:
+                page = self._pages[at] = list(_EMPTY)
+            self._count -= PAGE - page.count(None)
+            if end - begin == PAGE:
+                page[:] = values[begin:end]
+            else:
+                for number, value in zip(numbers[begin:end], values[begin:end], strict=True):
+                    page[number & _WITHIN] = value
+            self._count += PAGE - page.count(None)
 
     def __delitem__(self, number: int) -> None:
         page = self._pages.get(number >> _BITS)
@@ -86,3 +96,14 @@ class ById(MutableMapping[int, T]):
 
     def __repr__(self) -> str:
         return f"ById({dict(self.items())})"
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(page, begin, end) of the numbers that stand together and are of one page, where they ascend; else of each number."""
+    ascending = all(map(lt, numbers, islice(numbers, 1, None)))
+    begin = 0
+    while begin < len(numbers):
+        at = numbers[begin] >> _BITS
+        end = bisect_left(numbers, (at + 1) << _BITS, begin, min(begin + PAGE, len(numbers))) if ascending else begin + 1
+        yield at, begin, end
+        begin = end

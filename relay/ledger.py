@@ -395,6 +395,8 @@ def _agents(connection: Connection, known: Sequence[tables.Table]) -> Iterator[A
     while page:
         like: list[AgentRow | None] = [None] * len(page)
         for table in known:
+            if None not in like:
+                break
             like = [one or other for one, other in zip(like, table.rows.of([row.agent_id for row in page]), strict=True)]
         yield from map(stored.agent_of, page, like)
         page = _page(connection, page[-1].agent_id)

@@ -95,10 +95,10 @@ def _absorb_rows(table: Table, snapshot: wire.Snapshot, known: int | None) -> se
 
 def _put(held: ById[_Held], come: Mapping[int, _Held], before: list[_Held]) -> Mapping[int, _Held]:
     """Take over what has come; what of it is news. What stood in its place goes to `before`."""
-    pairs = zip(come.items(), held.of(come), strict=True)
+    pairs = zip(come.items(), held.of(list(come)), strict=True)
     news = {number: one for (number, one), old in pairs if one != old} if held else come
-    before += filter(None, held.of(news))
-    held.fill(news.items())
+    before += filter(None, held.of(list(news)))
+    held.fill(news)
     return news
 
 

@@ -13,7 +13,7 @@ IDS = st.integers(0, 3 * PAGE) | st.sampled_from([2**31, 2**63 - 1])
 
 @given(st.lists(st.tuples(st.sampled_from(["set", "set", "pop", "delete"]), IDS)), st.dictionaries(IDS, st.text(max_size=2)))
 def test_it_is_a_dict(doings: list[tuple[str, int]], begins: dict[int, str]) -> None:
-    model, mapping = dict(begins), ById(begins.items())
+    model, mapping = dict(begins), ById(begins)
     for at, (doing, number) in enumerate(doings):
         if doing == "set":
             model[number] = mapping[number] = str(at)
@@ -28,8 +28,18 @@ def test_it_is_a_dict(doings: list[tuple[str, int]], begins: dict[int, str]) -> 
     assert repr(mapping) == f"ById({dict(mapping)})"
 
 
+@given(st.dictionaries(IDS, st.text(max_size=2)), st.lists(IDS, unique=True), st.booleans())
+def test_many_at_once(begins: dict[int, str], numbers: list[int], ascending: bool) -> None:
+    numbers = [*sorted(numbers), *range(10 * PAGE - 5, 12 * PAGE + 5)] if ascending else numbers
+    mapping = ById(begins)
+    assert mapping.of(numbers) == [begins.get(number) for number in numbers]
+    mapping.fill({number: str(number) for number in numbers})
+    assert (dict(mapping), len(mapping)) == (all_of := begins | {number: str(number) for number in numbers}, len(all_of))
+    assert mapping.of(numbers) == list(map(str, numbers))
+
+
 def test_what_is_not_there_is_said_so() -> None:
-    mapping = ById([(1, "one")])
+    mapping = ById({1: "one"})
     assert mapping.get(2, "none") == "none"
     assert (2 in mapping, 1 in mapping) == (False, True)
     for missing in (2, 2 * PAGE):
@@ -40,7 +50,7 @@ def test_what_is_not_there_is_said_so() -> None:
 
 
 def test_what_is_empty_is_let_go() -> None:
-    mapping = ById((number, "x") for number in range(10 * PAGE))
+    mapping = ById(dict.fromkeys(range(10 * PAGE), "x"))
     for number in range(10 * PAGE):
         del mapping[number]
     assert mapping == ById[str]()
@@ -49,5 +59,5 @@ def test_what_is_empty_is_let_go() -> None:
 
 def test_an_id_costs_little_more_than_its_value() -> None:
     many = 100 * PAGE
-    mapping = ById((number, "x") for number in range(many))
+    mapping = ById(dict.fromkeys(range(many), "x"))
     assert (sys.getsizeof(mapping._pages) + sum(map(sys.getsizeof, mapping._pages.values()))) / many < 12

@@ -207,7 +207,7 @@ def test_what_is_stored_of_a_node_is_one_full_and_the_deltas_since_however_many_
 def test_a_full_that_was_not_taken_at_its_word_is_stored_as_what_was_made_of_it(url: str, facts: dict[str, Any]) -> None:
     desk = ledgers.settled(ledgers.opened(url))
     speaker, view = desk.speakers["m"], desk.fleet
-    believed = ById(view.tables["m"].rows.items())
+    believed = ById(view.tables["m"].rows)
     speaker.rows = {}
     heard = Heard(2, (T0 + 1) * 1000, (T0 + 1) * 1000, speaker.snapshot("full", T0 + 1))
     decision = ledgers.judged(view, heard)
