@@ -7,7 +7,7 @@ node's own table, or of any other where the agent was never in contact; a whole 
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from shared import wire
 from shared.models import AgentRow, KeyEntry
@@ -37,12 +37,12 @@ class Alike:
         """A row for each place in the columns."""
         for many in _chunks(columns):
             held = self._own.of([values[0] for values in many])
-            unlike = _unlike(held, many, range(len(many)))
-            _look(self._others, held, many, [at for at in unlike if many[at][_LAST_KEEPALIVE] is None])
-            for at in unlike:
-                if held[at] != many[at]:
-                    held[at] = self._new(many[at], held[at])
-            yield from filter(None, held)
+            unlike = _unlike(held, many, range(len(many))) if self._own else range(len(many))
+            blank = [at for at in unlike if many[at][_LAST_KEEPALIVE] is None]
+            met = [at for at in unlike if many[at][_LAST_KEEPALIVE] is not None] if len(blank) < len(unlike) else ()
+            for at in (*met, *_look(self._others, held, many, blank)):
+                held[at] = self._new(many[at], held[at])
+            yield from cast("list[AgentRow]", held)
 
     def _new(self, values: _Values, like: AgentRow | None) -> AgentRow:
         """`like`: a row of the same id, if one is at hand."""
@@ -61,7 +61,7 @@ class Alike:
             held: list[KeyEntry | None] = [None] * len(many)
             for at in _look(self._keys, held, many, range(len(many))):
                 held[at] = KeyEntry._make(map(same, many[at], many[at]))
-            yield from filter(None, held)
+            yield from cast("list[KeyEntry]", held)
 
 
 def _chunks(columns: wire.Columns) -> Iterator[list[_Values]]:
