@@ -184,6 +184,16 @@ def test_what_is_alike_on_two_nodes_is_held_once() -> None:
     assert (there.rows, there.keys, there.digest) == (here.rows, here.keys, here.digest)
 
 
+def test_whose_row_changed_is_kept_only_where_a_list_of_who_is_quiet_is_to_be_read_with_it() -> None:
+    """The first full of a great table says of everybody that it is new: that is not worth a hundred thousand ids."""
+    table, speaker = Table(), Speaker("m", "master", rows={1: row(1, "active", T0)})
+    tables.absorb(table, speaker.snapshot("full", T0))
+    assert table.news is None
+    tables.absorb(table, speaker.snapshot("beat", T0 + 5, quiet=()))
+    tables.absorb(table, speaker.snapshot("delta", T0 + 6, rows=(row(1, "pending", T0),)))
+    assert table.news == {1}
+
+
 def test_a_digest_that_is_known_is_not_summed_again() -> None:
     table = Table()
     tables.absorb(table, Speaker("m", "master", rows={1: row(1, "active", T0)}).snapshot("full", T0), digest=7)
