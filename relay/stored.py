@@ -155,26 +155,26 @@ def agent_of(row: Sequence[Any], like: AgentRow | None = None) -> Agent:
     same = known.get
     name, ip, witness = original(name), original(ip), original(witness)
     return Agent(
-        id=same(number, number),
-        name=same(name, name),
-        date_add=same(date_add, date_add),
-        status=intern(status),  # type: ignore[arg-type]
-        reason=intern(reason),  # type: ignore[arg-type]
-        since=same(since, since),
-        ip=same(ip, ip),
-        last_keepalive=same(last_keepalive, last_keepalive),
-        manager_node=intern(original(manager_node)),
-        witness=None if witness is None else intern(witness),
-        contact=same(contact, contact),
-        last_event_id=last_event_id,
-        hold=None if kind is None else Hold(kind, held, until, began),
-        mirrored=bool(mirrored),
-        moving=None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
-        overdue=overdue,
-        refused=bool(refused),
-        refused_by=original(refused_by),
-        refused_at=refused_at,
-        went_at=same(went_at, went_at),
+        same(number, number),
+        same(name, name),
+        same(date_add, date_add),
+        intern(status),  # type: ignore[arg-type]
+        intern(reason),  # type: ignore[arg-type]
+        same(since, since),
+        same(ip, ip),
+        same(last_keepalive, last_keepalive),
+        intern(original(manager_node)),
+        None if witness is None else intern(witness),
+        same(contact, contact),
+        last_event_id,
+        None if kind is None else Hold(kind, held, until, began),
+        bool(mirrored),
+        None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
+        overdue,
+        bool(refused),
+        original(refused_by),
+        refused_at,
+        same(went_at, went_at),
     )
 
 
