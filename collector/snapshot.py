@@ -88,7 +88,8 @@ def show(config: Config, clock: Clock, *, as_json: bool, out: TextIO) -> int:
 
 def _document(found: Look) -> dict[str, object]:
     counts = {field.name: getattr(found, field.name) for field in fields(found)[1:]}
-    return asdict(found.snapshot) | counts
+    listed = {name: [one._asdict() for one in getattr(found.snapshot, name)] for name in ("rows", "keys")}
+    return asdict(found.snapshot) | listed | counts
 
 
 def _complaints(found: Look) -> Iterable[str]:

@@ -10,7 +10,7 @@ Rules
  * A node whose clock runs far ahead of the stream's is believed (its offset is measured), but counted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,9 @@ FUTURE_MS: Final = 300_000
 Keys = Mapping[str, Mapping[str, sealing.VerifyingKey]]
 """node name -> key id -> key."""
 
+Makers = Callable[[str], wire.Maker]
+"""node name -> what makes the values of its snapshots."""
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
@@ -37,6 +40,10 @@ class Raw:
     position: int
     now: int
     first_at: int | None = None  # the stream's time when it came first, where it is taken in again
+
+
+def _anew(_node: str) -> wire.Maker:
+    return wire.NEW
 
 
 def again(request: control.Retry, at: Raw) -> Raw:
@@ -64,15 +71,15 @@ class Gate:
         self._own = own
         self._assembler = assembler
 
-    def admit(self, raw: Raw, cluster: str) -> Admitted:
-        """The input that a message makes; `cluster` is the relay's, empty as long as none is known.
+    def admit(self, raw: Raw, cluster: str, makers: Makers = _anew) -> Admitted:
+        """The input that a message makes; `cluster` is the relay's, empty as long as none is known; `makers` make a node's values.
 
         Raises Quarantine: unknown_node, unsigned, bad_signature, malformed, newer_schema, oversized, wrong_node,
         incomplete, wrong_cluster, stale.
         """
         token = raw.subject.removeprefix(self._prefix)
         if raw.first_at is not None:
-            return self._again(raw, raw.first_at, node_of(token, raw.subject), cluster)
+            return self._again(raw, raw.first_at, node_of(token, raw.subject), cluster, makers)
         if token == subjects.TICK:
             return self._tick(raw)
         if token == subjects.CONTROL:
@@ -84,7 +91,7 @@ class Gate:
             payload = self._assembler.feed(node, part, raw.position)
             if payload is None:
                 return Admitted(None, abandoned=abandoned)
-            snapshot = _snapshot(payload, node, part, cluster)
+            snapshot = _snapshot(payload, node, part, cluster, makers)
         except Quarantine as refusal:
             raise _both(refusal, abandoned) from refusal
         heard = Heard(raw.position, raw.now, part.sent_at, snapshot)
@@ -104,12 +111,12 @@ class Gate:
         given = Forgotten(raw.position, raw.now, request.node) if isinstance(request, control.Forget) else None
         return Admitted(given, request=request)
 
-    def _again(self, raw: Raw, first_at: int, node: str, cluster: str) -> Admitted:
+    def _again(self, raw: Raw, first_at: int, node: str, cluster: str, makers: Makers) -> Admitted:
         part = self._part(raw, node)
         payload = Assembler().feed(node, part, raw.position)
         if payload is None:
             raise Quarantine("incomplete", f"message of node {node!r} refused again: it is one part of {part.total}")
-        snapshot = _snapshot(payload, node, part, cluster)
+        snapshot = _snapshot(payload, node, part, cluster, makers)
         return Admitted(Heard(raw.position, raw.now, part.sent_at + raw.now - first_at, snapshot), payload)
 
     def _part(self, raw: Raw, node: str) -> wire.Part:
@@ -146,8 +153,8 @@ def _signature(raw: Raw) -> str:
     return signature
 
 
-def _snapshot(payload: bytes, node: str, part: wire.Part, cluster: str) -> wire.Snapshot:
-    snapshot = wire.decode(payload)
+def _snapshot(payload: bytes, node: str, part: wire.Part, cluster: str, makers: Makers) -> wire.Snapshot:
+    snapshot = wire.decode(payload, makers(node))
     if (snapshot.node, snapshot.boot, snapshot.seq) != (node, part.boot, part.seq):
         raise Quarantine("wrong_node", f"snapshot of node {node!r} refused: its parts and its content name different nodes or numbers")
     if cluster not in ("", snapshot.cluster):

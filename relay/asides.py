@@ -24,10 +24,10 @@ class _Telling:
     def tell(self, kind: Kind, reason: Reason, at: int, node: str, left: str | None = None) -> None:
         if not self._fleet.settled:
             return
-        there = replace(self.agent, manager_node=node)
+        there = self.agent._replace(manager_node=node)
         event = telling.event(self._fleet, there, kind, reason, self.agent.status, at, late=self._late)
         self.events.append(replace(event, left=left))
-        self.agent = replace(self.agent, last_event_id=event.event_id)
+        self.agent = self.agent._replace(last_event_id=event.event_id)
 
 
 def judge(

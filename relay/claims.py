@@ -105,7 +105,8 @@ def contact_seconds(node: Node, table: Table, row: AgentRow) -> int | None:
         return row.last_keepalive
     if row.id in table.quiet:
         return max(table.quiet[row.id], row.last_keepalive)
-    if not node.proved or row.id in table.news:  # the row may be gone by now, or be younger than the list that does not name it
+    # The row may be gone by now, or be younger than the list that does not name it.
+    if not node.proved or table.news is None or row.id in table.news:
         return row.last_keepalive
     return max(row.last_keepalive, (node.quiet_at - models.quiet_after(node.period)) // 1000)
 

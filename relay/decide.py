@@ -35,7 +35,7 @@ from shared.models import AgentRow
 
 from . import asides, baseline, claims, events, ghosts, managers, older, races, registry, telling
 from .claims import Claim, Voices
-from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager, changed, known_so
+from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager, known_so
 from .events import Event, Kind, ManagerEvent, Message, Status
 from .fleet import MISSED, Fleet, Folded, Heard, Input, Node
 
@@ -78,7 +78,7 @@ def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
     entry, ghost = registry.registration(fleet, number), fleet.ghosts.get(number)
     if known is not None and registry.is_removed(fleet, known, entry):
         made.append(telling.event(fleet, known, "removed", "removed", "Unknown", registry.seen_until(fleet), late=late))
-        ghost = ghosts.rises(fleet, replace(known, last_event_id=made[-1].event_id), now)
+        ghost = ghosts.rises(fleet, known._replace(last_event_id=made[-1].event_id), now)
         known = None
     if known is None:
         if entry is None:
@@ -86,7 +86,7 @@ def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
             return Judged(number, None, (*made, *haunt.events), ghost=haunt.ghost)
         known = _registered(fleet, entry, ghost, made, late=late)
     elif entry is not None and known.date_add == 0:
-        known = replace(known, date_add=entry[1].date_add)
+        known = known._replace(date_add=entry[1].date_add)
     judged = _weigh(fleet, known, now, made, late=late)
     if ghost is None or ghost.name == known.name:
         return judged
@@ -106,7 +106,7 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
     again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, judged, agent, claim, voices.claims))), default=None)
     if again_at is None:
         return judged
-    return replace(judged, agent=changed(agent, hold=Hold("again", agent.since, again_at)))
+    return replace(judged, agent=agent._replace(hold=Hold("again", agent.since, again_at)))
 
 
 def _proves_life_at(fleet: Fleet, judged: Judged, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:
@@ -209,7 +209,7 @@ def _without_claim(known: Agent) -> Agent:
     """Nobody was ever in contact with it: NeverConnected. Where somebody was, no row at all proves nothing."""
     if known.status != "Unknown":
         return known_so(known, hold=None)
-    return replace(known, status="NeverConnected", reason="registered", since=known.date_add)
+    return known._replace(status="NeverConnected", reason="registered", since=known.date_add)
 
 
 # Rule 5: registration and removal -----------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def _registered(fleet: Fleet, entry: tuple[Node, AgentRow], ghost: Ghost | None,
     if not fleet.settled:
         return agent
     made.append(telling.event(fleet, agent, "registered", "registered", "NeverConnected", registry.registered_at(fleet, row), late=late))
-    return replace(agent, status="NeverConnected", last_event_id=made[-1].event_id)
+    return agent._replace(status="NeverConnected", last_event_id=made[-1].event_id)
 
 
 # New states and their events ----------------------------------------------------------------------------------------
@@ -246,8 +246,7 @@ def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     """The baseline's status: what the claim says, without an event."""
     status, reason = STATUSES[claim.row.status], telling.reason_of(claim, known)
     kept = _kept(fleet, known, claim)
-    return changed(
-        kept,
+    return kept._replace(
         status=status,
         reason=reason,
         since=_moment(claim),
@@ -274,8 +273,7 @@ def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
 
 
 def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, late: bool) -> Judged:
-    kept = changed(
-        _kept(fleet, known, claim),
+    kept = _kept(fleet, known, claim)._replace(
         manager_node=claims.reports_to(fleet, claim), moving=None, overdue=None, went_at=_went_at(known, claim),
     )  # fmt: skip
     status, row = STATUSES[claim.row.status], claim.row
@@ -283,7 +281,7 @@ def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, lat
     event = telling.event(
         fleet, kept, kind, telling.reason_of(claim, known), status, _moment(claim) or claim.seconds, code=row.code, late=late
     )
-    agent = changed(kept, status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
+    agent = kept._replace(status=status, reason=event.reason, since=event.timestamp, last_event_id=event.event_id)
     return Judged(known.id, agent, (*made, event))
 
 

@@ -3,9 +3,8 @@
 The ledger keeps each of them as it is (`relay.stored`), so that a restart neither forgets nor repeats anything.
 """
 
-from dataclasses import dataclass, fields
-from operator import attrgetter
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from .events import Event, ManagerEvent, Message, Reason, Status
 
@@ -32,9 +31,8 @@ class Move:
     at: int  # the same in Unix s by Wazuh's record
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """What is decided of one agent."""
+class Agent(NamedTuple):
+    """What is decided of one agent. A tuple, for there are a hundred thousand of them: made and compared at a fifth of the cost."""
 
     id: int
     name: str
@@ -63,20 +61,11 @@ class Agent:
         return (self.id, self.name, self.date_add)
 
 
-_NAMES: Final = tuple(field.name for field in fields(Agent))
-_values: Final = attrgetter(*_NAMES)
-
-
-def changed(agent: Agent, **facts: object) -> Agent:
-    """The agent with other facts: `dataclasses.replace`, at half the cost for this one class of which each event makes several."""
-    return Agent(**(dict(zip(_NAMES, _values(agent), strict=True)) | facts))
-
-
-def known_so(agent: Agent, **facts: object) -> Agent:
+def known_so(agent: Agent, **facts: Any) -> Agent:
     """The agent with these facts; itself where they are so already, as they nearly always are."""
     for name, value in facts.items():
         if getattr(agent, name) != value:
-            return changed(agent, **facts)
+            return agent._replace(**facts)
     return agent
 
 

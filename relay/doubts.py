@@ -7,12 +7,12 @@ unread: the rows held before stay, they prove nothing any more, and the node cou
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from shared import wire
 
-if TYPE_CHECKING:
-    from .tables import Table
+from . import tables
+from .tables import Table
 
 FEW: Final = 10
 """Agents whose loss at once is nothing strange: somebody tidied up."""
@@ -20,22 +20,16 @@ FEW: Final = 10
 DOUBT: Final = "the table lost most of its agents at once; it is believed when a second full snapshot and client.keys agree"
 
 
-def believed(doubted: bool, table: "Table", snapshot: wire.Snapshot) -> wire.Snapshot:
+def believed(doubted: bool, table: Table, snapshot: wire.Snapshot) -> wire.Snapshot:
     """The snapshot itself, or what is left of it without its rows; `doubted`: what this node said before was not believed."""
     if snapshot.source_state != "ok":
         return snapshot
-    gone = _gone(table, snapshot)
+    gone = tables.gone(table, snapshot)
     suspicious = len(gone) >= FEW and 2 * len(gone) > len(table.rows)
     confirmed = snapshot.kind == "full" and (not suspicious or (doubted and _agrees(snapshot, gone)))
     if confirmed or not (suspicious or doubted):
         return snapshot
     return replace(snapshot, source_state="recovering", source_error=DOUBT, rows=(), gone=(), quiet=None)
-
-
-def _gone(table: "Table", snapshot: wire.Snapshot) -> set[int]:
-    if snapshot.kind == "full":
-        return table.rows.keys() - {row.id for row in snapshot.rows}
-    return table.rows.keys() & set(snapshot.gone)
 
 
 def _agrees(full: wire.Snapshot, gone: Iterable[int]) -> bool:

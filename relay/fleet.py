@@ -23,6 +23,7 @@ from typing import Final
 from shared import models, wire
 
 from . import clocks, doubts, tables
+from .alike import Alike
 from .clocks import NodeClock
 from .decided import Agent, Decision, Ghost, Manager, Refusal
 from .events import Status
@@ -190,20 +191,22 @@ class Fleet:
     def _take(self, known: Node | None, given: Heard) -> set[int]:
         table = self.tables.setdefault(given.snapshot.node, Table())
         said = doubts.believed(known is not None and known.doubted, table, given.snapshot)
-        touched = tables.absorb(table, said, [other for other in self.tables.values() if other is not table])
+        touched = tables.absorb(table, said)
         node = heard(known, replace(given, snapshot=said), proved=table.digest == given.snapshot.digest)
         node = self.nodes[node.node] = replace(node, doubted=said is not given.snapshot)
         if known is not None and node.clock.set_at != known.clock.set_at:
-            touched |= table.rows.keys()  # a clock was set: every contact is another
+            touched.update(table.rows)  # a clock was set: every contact is another
         if tells_absence(node) and not (known is not None and tells_absence(known)):
-            touched |= self.agents.keys() - table.rows.keys()  # what left while that proved nothing is proved now
+            touched.update(
+                number for number in self.agents if number not in table.rows
+            )  # what left while that proved nothing is proved now
         return touched
 
     def forget(self, name: str) -> set[int]:
         """A node leaves the fleet; the ids that it had rows of, or that were its agents."""
         self.nodes.pop(name, None)
         self.managers.pop(name, None)
-        rows = self.tables.pop(name, Table()).rows.keys()
+        rows = self.tables.pop(name, Table()).rows
         return {*rows, *(agent.id for agent in self.agents.values() if name in (agent.witness, agent.manager_node))}
 
     def _overdue_lines(self) -> dict[str, int]:
@@ -236,8 +239,13 @@ class Fleet:
             fresh = now - node.seen_at <= self.policy.node_stale or now < node.spared_until
             if fresh != node.fresh:
                 self.nodes[node.node] = replace(node, fresh=fresh)
-                touched |= self.tables[node.node].rows.keys()
+                touched.update(self.tables[node.node].rows)
         return touched
+
+    def alike(self, node: str) -> Alike:
+        """What makes the values of a node's next snapshot: those that are held already are taken (`relay.alike`)."""
+        own = self.tables.get(node, Table())
+        return Alike([own, *(table for table in self.tables.values() if table is not own)])
 
     # What the nodes say together ------------------------------------------------------------------------------------
 

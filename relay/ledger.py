@@ -29,8 +29,10 @@ from sqlalchemy import Row as Found
 
 from shared import crashpoints, wire
 from shared.errors import ConfigError, Quarantine, Unreachable
+from shared.models import AgentRow
 
 from . import fleet, migrations, outbox, stored, tables
+from .alike import Alike
 from .chain import Head
 from .database import Database, Prepared, execute
 from .decided import Agent, Decision, Ghost, Manager
@@ -46,7 +48,7 @@ CROWDED: Final = 2_000
 """Snapshots of a node after which its table is written whole. With 25 deltas a second and a full a minute it never comes to
 that; what drains from a spool may be hours without a full."""
 
-NO_QUIET: Final[stored.Quiet] = ({}, frozenset(), {}, None)
+NO_QUIET: Final[stored.Quiet] = ({}, None, {}, None)
 PAGE: Final = 1_000  # agents read at once
 PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
 
@@ -164,7 +166,7 @@ class Ledger:
             for seen in self._seen.values():
                 restored.nodes[seen.node.node] = seen.node
                 restored.tables[seen.node.node] = _table(connection, seen, list(restored.tables.values()))
-            restored.adopt(map(stored.agent_of, connection.execute(select(AGENTS))))
+            restored.adopt(_agents(connection, list(restored.tables.values())))
             restored.ghosts = {ghost.id: ghost for ghost in map(stored.ghost_of, connection.execute(select(GHOSTS)))}
             restored.managers = {manager.node: manager for manager in map(stored.manager_of, connection.execute(select(MANAGERS)))}
         return restored
@@ -258,8 +260,7 @@ class Ledger:
         after, page = -1, list[Agent]()
         while after < 0 or page:
             with self._database.read() as connection:
-                found = connection.execute(select(AGENTS).where(AGENTS.c.agent_id > after).order_by(AGENTS.c.agent_id).limit(PAGE))
-                page = list(map(stored.agent_of, found))
+                page = list(map(stored.agent_of, _page(connection, after)))
             yield from page
             after = page[-1].id if page else 0
 
@@ -318,7 +319,7 @@ class Ledger:
             self._record_snapshot(connection, self._seen[kept.node], view.tables[kept.node], kept)
 
     def _record_quiet(self, connection: Connection, seen: _Seen, table: tables.Table) -> None:
-        quiet = (table.quiet, frozenset(table.news), dict(table.woken), table.digest)
+        quiet = (table.quiet, None if table.news is None else frozenset(table.news), dict(table.woken), table.digest)
         if seen.quiet != quiet:
             execute(connection, self._upsert_quiet, [(seen.number, stored.quiet_bytes(quiet))])
         seen.quiet = quiet
@@ -378,9 +379,27 @@ def _table(connection: Connection, seen: _Seen, others: Sequence[tables.Table]) 
     table = tables.Table()
     payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
     for (payload,) in connection.execute(payloads):
-        tables.absorb(table, wire.decode(bytes(payload)), others, digest)
+        tables.absorb(table, wire.decode(bytes(payload), Alike([table, *others])), digest)
     table.listen(dict(quiet), news, dict(woken))
     return table
+
+
+def _page(connection: Connection, after: int) -> Sequence[Found[Any]]:
+    """The first rows of agents whose id is greater."""
+    return connection.execute(select(AGENTS).where(AGENTS.c.agent_id > after).order_by(AGENTS.c.agent_id).limit(PAGE)).all()
+
+
+def _agents(connection: Connection, known: Sequence[tables.Table]) -> Iterator[Agent]:
+    """Every agent by id, made of what the tables hold where that is the same."""
+    page = _page(connection, -1)
+    while page:
+        like: list[AgentRow | None] = [None] * len(page)
+        for table in known:
+            if None not in like:
+                break
+            like = [one or other for one, other in zip(like, table.rows.of([row.agent_id for row in page]), strict=True)]
+        yield from map(stored.agent_of, page, like)
+        page = _page(connection, page[-1].agent_id)
 
 
 def _base(seen: _Seen, table: tables.Table, kept: Kept) -> bytes | None:

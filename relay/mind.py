@@ -63,7 +63,7 @@ class Mind:
 
     def admit(self, raw: Raw) -> Admitted:
         """What a message is. Raises Quarantine."""
-        admitted = self._gate.admit(raw, self.fleet.cluster)
+        admitted = self._gate.admit(raw, self.fleet.cluster, self.fleet.alike)
         if admitted.request is not None:
             control.check(admitted.request, self.fleet.nodes)
         return admitted

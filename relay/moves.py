@@ -4,7 +4,6 @@ Two advances on the new manager and none on the old: agents of 5.0 behind a bala
 may stamp a single fresh time on a row that is dead.
 """
 
-from dataclasses import replace
 from typing import Final, Literal
 
 from shared import models
@@ -30,18 +29,18 @@ def judge(fleet: Fleet, agent: Agent, claim: Claim | None, now: int) -> tuple[Ag
         return agent, None
     left = _left(fleet, agent, move, now)
     if left == "there":
-        return replace(agent, moving=None), None
+        return agent._replace(moving=None), None
     ripe_at = claim.node.offset + _seen_by(move, claim.node) if claim.contact <= move.since + claims.TIE else 0
     ripe_at = max(ripe_at, 0 if left == "left" else left)
     if ripe_at:
         return _again(agent, ripe_at), None
-    return replace(agent, moving=None, manager_node=place), move
+    return agent._replace(moving=None, manager_node=place), move
 
 
 def _again(agent: Agent, at: int) -> Agent:
     if agent.hold is not None and (agent.hold.kind != "again" or agent.hold.until <= at):
         return agent
-    return replace(agent, hold=Hold("again", agent.since, at))
+    return agent._replace(hold=Hold("again", agent.since, at))
 
 
 def _seen_by(move: Move, node: Node) -> int:

@@ -203,22 +203,22 @@ def _unheard_of(event: Event) -> Agent:
 
 
 def _after(agent: Agent, event: Event) -> Agent:
-    agent = replace(agent, last_event_id=event.event_id)
+    agent = agent._replace(last_event_id=event.event_id)
     if changes_status(event):
         went_at = event.timestamp if event.current == "Disconnected" else agent.went_at
-        changed = replace(agent, status=event.current, reason=event.reason, since=event.timestamp, went_at=went_at)
-        return replace(changed, manager_node=event.manager_node, overdue=None)
+        changed = agent._replace(status=event.current, reason=event.reason, since=event.timestamp, went_at=went_at)
+        return changed._replace(manager_node=event.manager_node, overdue=None)
     if agent.status != event.current:
-        agent = replace(agent, status=event.current, reason=_IMPLIED[event.current], since=event.timestamp)
+        agent = agent._replace(status=event.current, reason=_IMPLIED[event.current], since=event.timestamp)
     match event.kind:
         case "moved":
-            return replace(agent, manager_node=event.manager_node)
+            return agent._replace(manager_node=event.manager_node)
         case "overdue":
-            return replace(agent, overdue=event.timestamp)
+            return agent._replace(overdue=event.timestamp)
         case "overdue_cleared":
-            return replace(agent, overdue=None)
+            return agent._replace(overdue=None)
         case _:  # version_refused
-            return replace(agent, refused=True, refused_by=event.manager_node, refused_at=event.timestamp * 1000)
+            return agent._replace(refused=True, refused_by=event.manager_node, refused_at=event.timestamp * 1000)
 
 
 def ghosts(known: Mapping[int, Ghost], told: Told, registered: Mapping[int, Agent], now: int, grace: int) -> list[Ghost]:

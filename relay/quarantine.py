@@ -168,4 +168,4 @@ def decoded(payload: bytes) -> object:
 def _snapshot(snapshot: wire.Snapshot) -> dict[str, Any]:
     told = {name: value for name, value in asdict(snapshot).items() if name not in ("rows", "keys", "quiet")}
     counts = {"keys": len(snapshot.keys), "quiet": len(snapshot.quiet or ()), "rows": len(snapshot.rows)}
-    return told | counts | {"first_rows": [asdict(row) for row in snapshot.rows[:SHOWN_ROWS]]}
+    return told | counts | {"first_rows": [row._asdict() for row in snapshot.rows[:SHOWN_ROWS]]}

@@ -9,7 +9,6 @@ Rules
    who is accepted keeps alive, and the next keepalive takes the code away. So does the master's row of an agent of its own.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from shared import models
@@ -32,7 +31,7 @@ def judge(fleet: Fleet, agent: Agent, decided: int | None) -> tuple[Agent, Node 
     news = next((node for node in refusers if _is_news(fleet, node, agent)), None)
     if news is None:
         return agent, None
-    return replace(agent, refused_by=news.node, refused_at=news.as_of), news
+    return agent._replace(refused_by=news.node, refused_at=news.as_of), news
 
 
 def _still_says_so(fleet: Fleet, agent: Agent) -> bool:

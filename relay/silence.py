@@ -9,7 +9,6 @@ Rules
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 from . import claims
@@ -31,10 +30,10 @@ def judge(
     if agent.overdue is not None:
         if claim.frozen or claim.stamp or claim.seconds <= agent.overdue:
             return agent, None
-        return replace(agent, overdue=None, last_keepalive=claim.seconds), "overdue_cleared"
+        return agent._replace(overdue=None, last_keepalive=claim.seconds), "overdue_cleared"
     if claim.contact < (claims.decided_contact(fleet, agent) or 0) - claims.TIE or not _is_overdue(fleet, claim, heard, now):
         return agent, None
-    return replace(agent, overdue=claim.seconds, last_keepalive=claim.seconds), "overdue"
+    return agent._replace(overdue=claim.seconds, last_keepalive=claim.seconds), "overdue"
 
 
 def _is_overdue(fleet: Fleet, claim: Claim, heard: Sequence[Claim], now: int) -> bool:

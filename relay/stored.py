@@ -11,11 +11,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter
+from sys import intern
 from typing import Any, Final, TypeVar
 
 import msgpack
 
 from shared import trace, wire
+from shared.models import AgentRow
 
 from .chain import NO_LINK, Link, Linked
 from .clocks import NodeClock
@@ -35,7 +37,7 @@ _FACTS: Final = tuple(field.name for field in fields(Node))
 _facts: Final = attrgetter(*_FACTS)
 
 Row = tuple[Any, ...]
-Quiet = tuple[Mapping[int, int], frozenset[int], Mapping[int, int], int | None]
+Quiet = tuple[Mapping[int, int], frozenset[int] | None, Mapping[int, int], int | None]
 """`quiet`, `news`, `woken` and `digest` of a tables.Table; no digest where an older version wrote it."""
 
 _Text = TypeVar("_Text", str, str | None)
@@ -145,31 +147,34 @@ def agent_row(agent: Agent) -> Row:
     )
 
 
-def agent_of(row: Sequence[Any]) -> Agent:
-    """The agent that `agent_row` wrote."""
+def agent_of(row: Sequence[Any], like: AgentRow | None = None) -> Agent:
+    """The agent that `agent_row` wrote. What equals a value of `like` is that very value, and a word that many share is held once."""
     number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id = row[:12]
     kind, held, until, began, mirrored, moving_node, moving_since, moving_at, overdue, refused, refused_by, refused_at, went_at = row[12:]
+    known: dict[Any, Any] = dict(zip(like or (), like or (), strict=True))
+    same = known.get
+    name, ip, witness = original(name), original(ip), original(witness)
     return Agent(
-        id=number,
-        name=original(name),
-        date_add=date_add,
-        status=status,
-        reason=reason,
-        since=since,
-        ip=original(ip),
-        last_keepalive=last_keepalive,
-        manager_node=original(manager_node),
-        witness=original(witness),
-        contact=contact,
-        last_event_id=last_event_id,
-        hold=None if kind is None else Hold(kind, held, until, began),
-        mirrored=bool(mirrored),
-        moving=None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
-        overdue=overdue,
-        refused=bool(refused),
-        refused_by=original(refused_by),
-        refused_at=refused_at,
-        went_at=went_at,
+        same(number, number),
+        same(name, name),
+        same(date_add, date_add),
+        intern(status),  # type: ignore[arg-type]
+        intern(reason),  # type: ignore[arg-type]
+        same(since, since),
+        same(ip, ip),
+        same(last_keepalive, last_keepalive),
+        intern(original(manager_node)),
+        None if witness is None else intern(witness),
+        same(contact, contact),
+        last_event_id,
+        None if kind is None else Hold(kind, held, until, began),
+        bool(mirrored),
+        None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
+        overdue,
+        bool(refused),
+        original(refused_by),
+        refused_at,
+        same(went_at, went_at),
     )
 
 
@@ -220,14 +225,14 @@ def node_of(facts: str) -> Node:
 
 def quiet_bytes(quiet: Quiet) -> bytes:
     """A node's quiet list, whose row changed since, who was named before, and the table's digest."""
-    packed: bytes = msgpack.packb((dict(quiet[0]), sorted(quiet[1]), dict(quiet[2]), quiet[3]))
+    packed: bytes = msgpack.packb((dict(quiet[0]), None if quiet[1] is None else sorted(quiet[1]), dict(quiet[2]), quiet[3]))
     return packed
 
 
 def quiet_of(packed: bytes) -> Quiet:
     """What `quiet_bytes` wrote. Raises ValueError, TypeError for what it did not write."""
     quiet, news, woken, *digest = msgpack.unpackb(packed, strict_map_key=False)
-    return dict(quiet), frozenset(news), dict(woken), next(iter(digest), None)
+    return dict(quiet), None if news is None else frozenset(news), dict(woken), next(iter(digest), None)
 
 
 def fits(table: Table) -> bool:

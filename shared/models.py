@@ -5,8 +5,7 @@ Sources: wazuh/wazuh `src/wazuh_db/schema_global.sql` and `src/wazuh_db/wdb.h` (
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import Final, Literal, NewType
+from typing import Final, Literal, NamedTuple, NewType
 
 import msgpack
 
@@ -36,8 +35,10 @@ CODE_SILENT: Final = 4  # NO_KEEPALIVE: a sweep found the last keepalive too old
 CODE_RESET: Final = 5  # RESET_BY_MANAGER: remoted started and reset every row
 
 
-@dataclass(frozen=True, slots=True)
-class AgentRow:
+# Tuples, for there are a million of them: they are made and compared in a tenth of the time of dataclasses.
+
+
+class AgentRow(NamedTuple):
     """One row of a node's `agent` table."""
 
     id: int
@@ -51,8 +52,7 @@ class AgentRow:
     node_name: str | None  # None: the schema has no node_name (5.0)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyEntry:
+class KeyEntry(NamedTuple):
     """One line of client.keys without the key."""
 
     id: int

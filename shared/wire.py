@@ -21,9 +21,9 @@ Rules
 Not here: signatures (`sealing`), and whether a snapshot is in order or believable (the relay decides).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, Protocol, cast, get_args
 
 import msgpack
 import zstandard
@@ -234,10 +234,39 @@ def join(parts: Sequence[Part]) -> bytes:
     return b"".join(part.data for part in parts)
 
 
-def decode(payload: bytes) -> Snapshot:
+Columns = Sequence[Sequence[Any]]
+"""One sequence for each field of AgentRow or KeyEntry, in their order: checked, and equally long."""
+
+
+class Maker(Protocol):
+    """Makes values of columns: who holds many snapshots need not make again what it holds."""
+
+    def rows(self, columns: Columns) -> Iterable[AgentRow]:
+        """A row for each place in the columns."""
+
+    def keys(self, columns: Columns) -> Iterable[KeyEntry]:
+        """A key for each place in the columns; asked for after the rows."""
+
+
+class New:
+    """Makes each value anew."""
+
+    def rows(self, columns: Columns) -> Iterable[AgentRow]:
+        """A row for each place in the columns."""
+        return map(AgentRow._make, zip(*columns, strict=True))
+
+    def keys(self, columns: Columns) -> Iterable[KeyEntry]:
+        """A key for each place in the columns."""
+        return map(KeyEntry._make, zip(*columns, strict=True))
+
+
+NEW: Final = New()
+
+
+def decode(payload: bytes, maker: Maker = NEW) -> Snapshot:
     """The snapshot in a payload. Raises Quarantine: malformed, newer_schema, oversized."""
     fields = _unpack(_decompress(payload))
-    quiet, pool = _quiet(fields), _Pool()
+    quiet = _quiet(fields)
     return Snapshot(
         cluster=_text(fields, "cluster"),
         node=_name(fields, "node"),
@@ -253,9 +282,9 @@ def decode(payload: bytes) -> Snapshot:
         source_state=cast("SourceState", _word(fields, "source_state", get_args(SourceState))),
         source_error=_text(fields, "source_error"),
         db_version=_int(fields, "db_version"),
-        rows=_rows(fields, pool),
+        rows=tuple(maker.rows(_row_columns(fields))),
         gone=tuple(_ints(fields, "gone")),
-        keys=_keys(fields, pool),
+        keys=tuple(maker.keys(_key_columns(fields))),
         keys_gone=tuple(_ints(fields, "keys_gone")),
         keys_state=cast("KeysState", _word(fields, "keys_state", get_args(KeysState))),
         quiet=quiet,
@@ -327,17 +356,14 @@ def _word(fields: Mapping[str, Any], name: str, words: tuple[str, ...]) -> str:
     return value
 
 
-def _column(fields: Mapping[str, Any], name: str, kinds: set[type]) -> list[Any]:
-    value = fields.get(name)
+def _column(fields: dict[str, Any], name: str, kinds: set[type]) -> list[Any]:
+    value = fields.pop(name, None)  # a column of a great table is let go as soon as its values are made
     if not isinstance(value, list) or not set(map(type, value)) <= kinds:
         raise malformed(f"{name!r} is not a list of the right type")
     return value
 
 
-_Pool = dict[str | None, str | None]
-
-
-def _ints(fields: Mapping[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
+def _ints(fields: dict[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
     column = _column(fields, name, {int, type(None)} if nullable else {int})
     values = [value for value in column if value is not None] if nullable else column
     if values and (min(values) < 0 or max(values) > MAX_INT):
@@ -345,12 +371,11 @@ def _ints(fields: Mapping[str, Any], name: str, *, nullable: bool = False) -> li
     return column
 
 
-def _texts(fields: Mapping[str, Any], name: str, pool: _Pool, *, nullable: bool = False) -> list[Any]:
-    """`pool`: texts of the same snapshot, so that one that comes many times is kept once."""
+def _texts(fields: dict[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
     column = _column(fields, name, {str, type(None)} if nullable else {str})
-    if max((len(text) for text in column if text is not None), default=0) > MAX_TEXT:
+    if max(map(len, filter(None, column)), default=0) > MAX_TEXT:
         raise malformed(f"{name!r} holds a value out of range")
-    return [pool.setdefault(text, text) for text in column]
+    return column
 
 
 def _codes(fields: Mapping[str, Any], name: str, highest: int) -> bytes:
@@ -365,34 +390,34 @@ def _same_length(columns: Sequence[Sequence[Any]], name: str) -> None:
         raise malformed(f"the columns of {name!r} differ in length")
 
 
-def _rows(fields: Mapping[str, Any], pool: _Pool) -> tuple[AgentRow, ...]:
+def _row_columns(fields: dict[str, Any]) -> Columns:
     columns = (
         _ints(fields, "row_id"),
-        _texts(fields, "row_name", pool),
-        _texts(fields, "row_ip", pool, nullable=True),
+        _texts(fields, "row_name"),
+        _texts(fields, "row_ip", nullable=True),
         [CONNECTION_STATUSES[code] for code in _codes(fields, "row_status", len(CONNECTION_STATUSES) - 1)],
         _ints(fields, "row_code", nullable=True),
         _ints(fields, "row_disconnection_time"),
         _ints(fields, "row_last_keepalive", nullable=True),
         _ints(fields, "row_date_add"),
-        _texts(fields, "row_node_name", pool, nullable=True),
+        _texts(fields, "row_node_name", nullable=True),
     )
     _same_length(columns, "row")
-    return tuple(map(AgentRow, *columns))
+    return columns
 
 
-def _keys(fields: Mapping[str, Any], pool: _Pool) -> tuple[KeyEntry, ...]:
+def _key_columns(fields: dict[str, Any]) -> Columns:
     columns = (
         _ints(fields, "key_id"),
-        _texts(fields, "key_name", pool),
-        _texts(fields, "key_ip", pool),
+        _texts(fields, "key_name"),
+        _texts(fields, "key_ip"),
         [code == 1 for code in _codes(fields, "key_removed", 1)],
     )
     _same_length(columns, "key")
-    return tuple(map(KeyEntry, *columns))
+    return columns
 
 
-def _quiet(fields: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
+def _quiet(fields: dict[str, Any]) -> tuple[tuple[int, int], ...] | None:
     if fields.get("quiet_id") is None:
         return None
     columns = (_ints(fields, "quiet_id"), _ints(fields, "quiet_at"))

@@ -5,7 +5,7 @@ the other workers a blank, and the master a copy.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from nats.aio.client import Client
@@ -42,7 +42,7 @@ class Voice:
     def again(self) -> wire.Snapshot:
         """A periodic full: all who live have kept alive once more, and nobody is quiet."""
         self.rows = {
-            number: replace(row, last_keepalive=row.last_keepalive and row.last_keepalive + 1) for number, row in self.rows.items()
+            number: row._replace(last_keepalive=row.last_keepalive and row.last_keepalive + 1) for number, row in self.rows.items()
         }
         return self._snapshot("full", tuple(self.rows.values()), self.keys, ())
 
@@ -138,7 +138,7 @@ class Cluster:
     def copied(self, numbers: Sequence[int]) -> wire.Snapshot:
         """The master's copy of what its workers said of these agents."""
         master = self.voices[0]
-        return master.delta([replace(self.home(n).rows[n], date_add=master.rows[n].date_add) for n in numbers])
+        return master.delta([self.home(n).rows[n]._replace(date_add=master.rows[n].date_add) for n in numbers])
 
     def _pass(self) -> None:
         """Time goes on: Wazuh writes whole seconds, and a change is news if it is not older than the one before."""

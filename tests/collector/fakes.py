@@ -1,8 +1,8 @@
 """A source and a client.keys that a test holds in its hands, and a receiver that believes what the wire says."""
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from collector.clientkeys import Keys
 from collector.rows import Reading
@@ -14,9 +14,9 @@ from shared.tracing import OFF
 from shared.wire import Snapshot
 
 
-def agent(number: int, status: str = "active", **fields: object) -> AgentRow:
+def agent(number: int, status: str = "active", **fields: Any) -> AgentRow:
     row = AgentRow(number, f"agent-{number}", "10.0.0.1", status, 0, 0, 1_750_000_000, 1_700_000_000, "node01")  # type: ignore[arg-type]
-    return dataclasses.replace(row, **fields)  # type: ignore[arg-type]
+    return row._replace(**fields)
 
 
 def untraced(clock: Clock) -> Traces:

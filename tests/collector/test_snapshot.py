@@ -6,7 +6,6 @@ import shutil
 import socket
 import sqlite3
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -120,7 +119,7 @@ def test_the_command_prints_every_field_as_json(
     document = json.loads(out)
     assert (code, err) == (0, "")
     assert set(wire.Snapshot.__slots__) <= set(document)
-    assert document["rows"] == [asdict(row) for row in found.rows]
+    assert document["rows"] == [row._asdict() for row in found.rows]
     assert document["rows"][0]["name"] == "agent-1"
     assert document["keys"][7] == {"id": 8, "name": "mac-14", "ip": "any", "removed": True}
     assert (document["refused_rows"], document["bad_key_lines"]) == (0, 0)

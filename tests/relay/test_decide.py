@@ -1,7 +1,6 @@
 """Laws of deciding: what each rule of relay/decide.py promises, on timelines measured on real managers."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -75,7 +74,7 @@ def test_a_ledger_that_knows_what_was_published_makes_the_difference_an_event() 
 def test_an_agent_taken_over_from_the_stream_learns_its_date_add() -> None:
     lab = standalone(row(1, "active", T0))
     again = Lab()
-    again.fleet.adopt([replace(lab.fleet.agents[1], date_add=0)])
+    again.fleet.adopt([lab.fleet.agents[1]._replace(date_add=0)])
     again.node("solo")
     assert said(again.full("solo", [row(1, "active", T0)], T0 + 10)) == []
     assert again.fleet.agents[1].date_add == T0 - 1000

@@ -101,7 +101,7 @@ def test_an_old_name_that_a_worker_synced_onto_a_reused_id_is_not_another_agent(
     lab = cluster()
     other = row(1, "never_connected", name="newcomer", added=T0 + 50)
     lab.delta("m", other, now=T0 + 50, new_keys=[key(other)])
-    lab.delta("m", replace(other, name="agent-1"), now=T0 + 60)
+    lab.delta("m", other._replace(name="agent-1"), now=T0 + 60)
     lab.delta("m", other, now=T0 + 70)
     assert [(e.kind, e.agent_name) for e in lab.events] == [("removed", "agent-1"), ("registered", "newcomer")]
 
@@ -111,7 +111,7 @@ def test_an_active_row_without_a_node_is_no_connection() -> None:
     lab = cluster()
     other = row(1, "never_connected", name="newcomer", added=T0 + 50)
     lab.delta("m", other, now=T0 + 50, new_keys=[key(other)])
-    lab.delta("m", replace(other, status="active", last_keepalive=T0 + 55), now=T0 + 55)
+    lab.delta("m", other._replace(status="active", last_keepalive=T0 + 55), now=T0 + 55)
     assert lab.status(1) == "NeverConnected"
     assert lab.events[-1].kind == "registered"
 

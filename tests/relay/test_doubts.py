@@ -3,6 +3,7 @@
 import pytest
 
 from relay import doubts
+from relay.byid import ById
 from relay.tables import Table
 from tests.relay.lab import T0, Lab, key, row, said, told_of_managers
 
@@ -113,7 +114,7 @@ def test_a_source_that_could_not_be_read_is_not_doubted() -> None:
 def test_what_is_believed_is_the_snapshot_itself_and_what_is_not_has_no_rows_left() -> None:
     lab = fleet()
     speaker = lab.speakers["solo"]
-    table = Table(dict(speaker.rows))
+    table = Table(ById(speaker.rows))
     good = speaker.snapshot("full", T0 + 10)
     assert doubts.believed(False, table, good) is good
     speaker.rows = {}

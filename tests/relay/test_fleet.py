@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import tables
+from relay.alike import Alike
 from relay.fleet import Fleet, Heard, Policy
 from relay.tables import Table
 from shared import wire
@@ -177,10 +178,20 @@ def test_what_is_alike_on_two_nodes_is_held_once() -> None:
     one, two = Speaker("w1", "worker", rows=rows), Speaker("w2", "worker", rows=dict(rows))
     one.keys = two.keys = {number: key(of) for number, of in rows.items()}
     for table, speaker, others in ((here, one, ()), (there, two, (Table(), here))):
-        tables.absorb(table, wire.decode(wire.encode(speaker.snapshot("full", T0))), others)
+        tables.absorb(table, wire.decode(wire.encode(speaker.snapshot("full", T0)), Alike([table, *others])))
     assert there.rows[1] is here.rows[1]
     assert all(there.keys[number] is here.keys[number] for number in rows)
     assert (there.rows, there.keys, there.digest) == (here.rows, here.keys, here.digest)
+
+
+def test_whose_row_changed_is_kept_only_where_a_list_of_who_is_quiet_is_to_be_read_with_it() -> None:
+    """The first full of a great table says of everybody that it is new: that is not worth a hundred thousand ids."""
+    table, speaker = Table(), Speaker("m", "master", rows={1: row(1, "active", T0)})
+    tables.absorb(table, speaker.snapshot("full", T0))
+    assert table.news is None
+    tables.absorb(table, speaker.snapshot("beat", T0 + 5, quiet=()))
+    tables.absorb(table, speaker.snapshot("delta", T0 + 6, rows=(row(1, "pending", T0),)))
+    assert table.news == {1}
 
 
 def test_a_digest_that_is_known_is_not_summed_again() -> None:

@@ -1,7 +1,5 @@
 """Laws of relay/ghosts.py: whoever was removed and is served all the same is told of once, a whole grace later."""
 
-from dataclasses import replace
-
 from relay import ghosts
 from shared.models import AgentRow
 from tests.relay.lab import T0, Lab, cluster, key, row, told
@@ -93,7 +91,7 @@ def test_a_worker_that_knows_a_registration_before_the_master_does_makes_no_ghos
     new = row(9, "never_connected", added=T0 + 9)
     lab.delta("m", new, now=T0 + 12, new_keys=[key(new)])
     beats(lab, T0 + 15, T0 + 40)
-    lab.delta("w1", replace(early, status="active"), now=T0 + 41)
+    lab.delta("w1", early._replace(status="active"), now=T0 + 41)
     beats(lab, T0 + 45, T0 + 300)
     assert [kind for _, kind, _ in told(lab)] == ["registered", "connected"]
     assert 9 not in lab.fleet.ghosts

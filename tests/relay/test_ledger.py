@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,9 @@ def numbers(ledger: Ledger) -> list[int]:
     return [out.sequence for out in ledger.outbox(1000)]
 
 
-def agent(number: int, **changes: object) -> Agent:
+def agent(number: int, **changes: Any) -> Agent:
     made = Agent(number, f"agent-{number}", T0, "Active", "returned", T0, None, T0, "m", "m", T0, f"evt_{number}", None)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return made._replace(**changes)
 
 
 # Positions ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from relay import ledger as ledger_module
+from relay.byid import ById
 from relay.database import Prepared
 from relay.decided import Decision
 from relay.events import Message
@@ -159,16 +160,16 @@ def everything_happens() -> list[Said]:
     alive = AgentRow(1, "web", None, "active", 0, 0, T0, T0 - 1000, "m")
     entry = KeyEntry(1, "web", "any", False)
     first = Said("m", "full", (alive,), (), (entry,), ((1, T0),), "ok", "ok", "next", True, 0, "restart", False)
-    stopped = replace(alive, status="disconnected", code=3, disconnection_time=T0 + 5)
+    stopped = alive._replace(status="disconnected", code=3, disconnection_time=T0 + 5)
     delta = replace(first, kind="delta", rows=(stopped,), keys=(), quiet=None, passed=6)
     return [
         first,
         delta,
-        replace(delta, rows=(replace(alive, last_keepalive=T0 + 20),), passed=12),
+        replace(delta, rows=(alive._replace(last_keepalive=T0 + 20),), passed=12),
         replace(first, kind="beat", quiet=()),
         replace(first, keys_state="denied", keys=(), quiet=None),
         replace(first, source_state="locked", rows=()),
-        *[replace(delta, rows=(replace(alive, last_keepalive=T0 + 40 + n),), passed=5) for n in range(5)],
+        *[replace(delta, rows=(alive._replace(last_keepalive=T0 + 40 + n),), passed=5) for n in range(5)],
         replace(first, kind="delta", rows=(), gone=(1,)),
     ]
 
@@ -206,7 +207,7 @@ def test_what_is_stored_of_a_node_is_one_full_and_the_deltas_since_however_many_
 def test_a_full_that_was_not_taken_at_its_word_is_stored_as_what_was_made_of_it(url: str, facts: dict[str, Any]) -> None:
     desk = ledgers.settled(ledgers.opened(url))
     speaker, view = desk.speakers["m"], desk.fleet
-    believed = dict(view.tables["m"].rows)
+    believed = ById(view.tables["m"].rows)
     speaker.rows = {}
     heard = Heard(2, (T0 + 1) * 1000, (T0 + 1) * 1000, speaker.snapshot("full", T0 + 1))
     decision = ledgers.judged(view, heard)

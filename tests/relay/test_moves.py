@@ -1,7 +1,5 @@
 """Laws of relay/moves.py: two advances on the new manager and none on the old are a move, and nothing less is."""
 
-from dataclasses import replace
-
 import pytest
 
 from relay import claims, moves
@@ -14,7 +12,7 @@ FIRST = T0 + 20  # agent 1 of w1 is met on w2
 
 
 def on_w2(at: int, **changes: object) -> AgentRow:
-    return replace(row(1, "active", at, node="w2", added=0), **changes)  # type: ignore[arg-type]
+    return row(1, "active", at, node="w2", added=0)._replace(**changes)  # type: ignore[arg-type]
 
 
 def met_on_w2(policy: Policy | None = None) -> Lab:
@@ -144,10 +142,10 @@ def test_a_move_does_not_wake_an_agent_later_than_what_it_waits_for() -> None:
     known = lab.fleet.agents[1]
     claim = claims.of(lab.fleet, lab.fleet.nodes["w2"], 1)
     for hold in (Hold("reset", FIRST, (FIRST + 1) * 1000), Hold("again", FIRST, (FIRST + 1) * 1000)):
-        agent, moved = moves.judge(lab.fleet, replace(known, hold=hold), claim, FIRST * 1000)
+        agent, moved = moves.judge(lab.fleet, known._replace(hold=hold), claim, FIRST * 1000)
         assert (agent.hold, moved) == (hold, None)
     later = Hold("again", FIRST, (FIRST + 9_000) * 1000)
-    agent, _ = moves.judge(lab.fleet, replace(known, hold=later), claim, FIRST * 1000)
+    agent, _ = moves.judge(lab.fleet, known._replace(hold=later), claim, FIRST * 1000)
     assert agent.hold is not None
     assert agent.hold.until < later.until
 

@@ -108,20 +108,23 @@ def test_the_last_batch_of_an_input_says_so_and_nothing_else_does(changes: int) 
 
 def test_a_change_stands_over_what_deciding_again_found() -> None:
     stopped = one("disconnected", current="Disconnected", node="node02")
-    expected = replace(
-        FOUND, status="Disconnected", reason="stopped", since=100, manager_node="node02", last_event_id=stopped.event_id, overdue=None,
+    expected = FOUND._replace(
+        status="Disconnected", reason="stopped", since=100, manager_node="node02", last_event_id=stopped.event_id, overdue=None,
         went_at=100,
     )  # fmt: skip
-    assert taken(stopped, known=replace(FOUND, overdue=3)) == expected
+    assert taken(stopped, known=FOUND._replace(overdue=3)) == expected
 
 
 def test_what_changes_no_status_gives_the_newest_event_and_leaves_the_rest() -> None:
     back, refused = one("connected", at=90), one("version_refused", at=100, node="node09")
-    assert taken(back, refused, known=FOUND) == replace(
-        FOUND, reason="returned", since=90, last_event_id=refused.event_id, refused=True, refused_by="node09", refused_at=100_000
+    assert taken(back, refused, known=FOUND) == FOUND._replace(
+        reason="returned", since=90, last_event_id=refused.event_id, refused=True, refused_by="node09", refused_at=100_000,
     )  # fmt: skip
-    assert taken(refused, known=FOUND) == replace(
-        FOUND, last_event_id=refused.event_id, refused=True, refused_by="node09", refused_at=100_000
+    assert taken(refused, known=FOUND) == FOUND._replace(
+        last_event_id=refused.event_id,
+        refused=True,
+        refused_by="node09",
+        refused_at=100_000,
     )
 
 
@@ -130,7 +133,7 @@ def test_a_keepalive_is_overdue_until_the_agent_keeps_alive_or_changes() -> None
     assert taken(overdue, known=FOUND).overdue == 90
     assert taken(overdue, one("overdue_cleared", at=120)).overdue is None
     assert taken(one("overdue_cleared", at=80), overdue).overdue == 90
-    assert taken(overdue, one("disconnected", current="Disconnected"), known=replace(FOUND, overdue=90)).overdue is None
+    assert taken(overdue, one("disconnected", current="Disconnected"), known=FOUND._replace(overdue=90)).overdue is None
 
 
 def test_a_refusal_stands_until_a_change() -> None:
@@ -202,7 +205,7 @@ def test_a_ghost_that_was_told_and_not_found_is_looked_for_and_not_told_again() 
     expected = [Ghost(1, "web", 0, 1000, 1060, HAUNTED.event_id, told=True)]
     assert ghosts(HAUNTED) == expected
     assert ghosts(HAUNTED, known=replace(GHOST, name="other")) == expected
-    assert ghosts(HAUNTED, registered=replace(FOUND, name="other")) == expected
+    assert ghosts(HAUNTED, registered=FOUND._replace(name="other")) == expected
     assert ghosts(HAUNTED, registered=FOUND) == []
     assert ghosts(one("removed", current="Unknown")) == []
 

@@ -1,7 +1,5 @@
 """Laws of relay/silence.py: three missed keepalives are told once, on the owner's own word, and change no status."""
 
-from dataclasses import replace
-
 import pytest
 
 from relay import claims, silence
@@ -63,7 +61,7 @@ def test_what_wazuh_says_ends_the_silence_without_a_word_of_it(code: int, reason
 
 def test_a_status_other_than_active_is_never_overdue() -> None:
     lab = overdue()
-    agent, said = silence.judge(lab.fleet, replace(lab.fleet.agents[1], status="Pending"), None, (), DUE * 1000)
+    agent, said = silence.judge(lab.fleet, lab.fleet.agents[1]._replace(status="Pending"), None, (), DUE * 1000)
     assert (agent.overdue, said) == (None, None)
 
 
@@ -146,7 +144,7 @@ def test_in_the_baseline_a_silence_is_taken_down_and_not_told() -> None:
 
 def test_what_waits_is_left_as_it_is() -> None:
     lab = cluster()
-    known = replace(lab.fleet.agents[1], hold=Hold("reset", T0, T0 * 1000))
+    known = lab.fleet.agents[1]._replace(hold=Hold("reset", T0, T0 * 1000))
     assert silence.judge(lab.fleet, known, None, (), T0 * 1000) == (known, None)
 
 

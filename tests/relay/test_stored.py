@@ -1,5 +1,6 @@
 """What a row of the ledger holds comes back as it was."""
 
+import json
 import sqlite3
 from dataclasses import fields, replace
 from typing import get_args
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from relay import events, stored
 from relay.decided import Agent, Ghost, Hold, HoldKind, Manager, Move
 from relay.schema import AGENTS, GHOSTS, MANAGERS
+from shared.models import AgentRow
+from tests.relay.lab import T0
 
 ANY_TEXT = st.text(st.characters(categories=None), max_size=20)  # lone surrogates too
 ODD = ANY_TEXT | st.text(st.sampled_from("\\u0\0\ud800d8f"), max_size=12)
@@ -49,6 +52,10 @@ def test_a_quiet_list_comes_back_with_whose_row_changed_since(quiet: dict[int, i
     assert stored.quiet_of(stored.quiet_bytes(told)) == told
 
 
+def test_that_there_was_no_quiet_list_yet_comes_back() -> None:
+    assert stored.quiet_of(stored.quiet_bytes(({}, None, {}, 7))) == ({}, None, {}, 7)
+
+
 def test_a_quiet_list_of_an_older_version_has_no_digest() -> None:
     assert stored.quiet_of(msgpack.packb(({1: 2}, [3], {}))) == ({1: 2}, frozenset({3}), {}, None)
 
@@ -82,11 +89,28 @@ MANAGER = st.builds(
 )
 
 
+AGENT_ONE = Agent(
+    1000, "web", T0 + 2, "Active", "returned", T0, "10.0.0.1", T0 + 1, "m", "m", T0 + 1, "evt", None, went_at=T0
+)  # fmt: skip
+
+
 @given(AGENT)
 def test_an_agent_comes_back_with_its_move_and_its_silence(agent: Agent) -> None:
     row = stored.agent_row(agent)
     assert stored.agent_of(row) == agent
     assert len(row) == len(AGENTS.c)
+
+
+def test_what_a_row_holds_of_an_agent_is_not_held_twice() -> None:
+    """A hundred thousand agents that come back bring no name, no address and no time of their own."""
+    row, odd = AgentRow(1000, "web", "10.0.0.1", "active", 0, T0, T0 + 1, T0 + 2, "m"), "m\0"
+    first, second = (
+        stored.agent_of(json.loads(json.dumps(stored.agent_row(AGENT_ONE._replace(manager_node=odd, witness=odd)))), row) for _ in range(2)
+    )
+    assert first == second == AGENT_ONE._replace(manager_node=odd, witness=odd)
+    assert (first.id is row.id, first.name is row.name, first.ip is row.ip) == (True, True, True)
+    assert (first.since is row.disconnection_time, first.contact is row.last_keepalive, first.date_add is row.date_add) == (True,) * 3
+    assert (first.status is second.status, first.manager_node is second.manager_node, first.witness is second.witness) == (True,) * 3
 
 
 @given(GHOST)

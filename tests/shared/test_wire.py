@@ -76,7 +76,7 @@ SNAPSHOT = Snapshot(
     source_state="ok",
     source_error="",
     db_version=7,
-    rows=(ROW, dataclasses.replace(ROW, id=2)),
+    rows=(ROW, ROW._replace(id=2)),
     gone=(3,),
     keys=(KeyEntry(1, "web", "any", removed=False),),
     keys_gone=(4,),
@@ -351,7 +351,7 @@ def test_a_frame_that_lies_about_its_size_is_refused() -> None:
 
 @pytest.mark.parametrize("rows", [0, 300])
 def test_when_a_snapshot_was_taken_is_told_by_how_it_begins(rows: int) -> None:
-    made = dataclasses.replace(SNAPSHOT, rows=tuple(dataclasses.replace(ROW, id=number) for number in range(1, rows + 1)), count=rows)
+    made = dataclasses.replace(SNAPSHOT, rows=tuple(ROW._replace(id=number) for number in range(1, rows + 1)), count=rows)
     payload = wire.encode(made)
     assert wire.taken_at(payload[:8192]) == made.taken_at
 
