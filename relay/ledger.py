@@ -212,11 +212,13 @@ class Ledger:
 
     # What is to be published ----------------------------------------------------------------------------------------
 
-    def outbox(self, limit: int) -> list[Outgoing]:
-        """The first messages that are not known to be in EVENTS, in order. Raises Superseded: another relay publishes them."""
+    def outbox(self, limit: int, after: int = 0) -> list[Outgoing]:
+        """The first messages behind a sequence that are not known to be in EVENTS, in order. Raises Superseded: another relay
+        publishes them."""
+        waiting = select(OUTBOX).where(OUTBOX.c.sequence > after).order_by(OUTBOX.c.sequence).limit(limit)
         with self._database.read() as connection:
             self.lease.check(connection)
-            return list(map(stored.outgoing_of, connection.execute(select(OUTBOX).order_by(OUTBOX.c.sequence).limit(limit))))
+            return list(stored.outgoing_of(connection.execute(waiting)))
 
     def mark_sent(self, sequence: int, head: Head | None = None) -> None:
         """All messages up to and including this one are in EVENTS: also those that this ledger will give out only later,

@@ -326,10 +326,13 @@ def outbox_rows(messages: Iterable[Linked], position: int, traceparent: str = ""
         yield (linked.sequence, position, message.subject, message.message_id, text, message.body, link.chain, link.previous)
 
 
-def outgoing_of(row: Sequence[Any]) -> Outgoing:
-    """The message that a row of `outbox` holds."""
-    sequence, position, subject, message_id, headers, body, chain, previous = row
-    return Outgoing(sequence, position, Message(subject, message_id, bytes(body), headers_of(headers)), Link(chain, previous))
+def outgoing_of(rows: Iterable[Sequence[Any]]) -> Iterator[Outgoing]:
+    """The messages that rows of `outbox` hold. Those of one event share their headers and body."""
+    text, headers, body = "", dict[str, str](), b""
+    for sequence, position, subject, message_id, told, data, chain, previous in rows:
+        if told != text or data != body:
+            text, headers, body = told, headers_of(told), bytes(data)
+        yield Outgoing(sequence, position, Message(subject, message_id, body, headers), Link(chain, previous))
 
 
 def quarantined_of(row: Sequence[Any]) -> Quarantined:

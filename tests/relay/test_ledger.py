@@ -116,6 +116,10 @@ def test_messages_are_numbered_without_a_gap_and_never_twice_though_rows_are_del
     ledgers.stop(desk, 2, T0 + 6)
     assert numbers(ledger) == [5, 6, 7]
     assert [out.position for out in ledger.outbox(2)] == [3, 3]
+    assert [out.sequence for out in ledger.outbox(2, 5)] == [6, 7]
+    status, kind, batch = ledger.outbox(10)
+    assert status.message.headers is kind.message.headers
+    assert status.message.headers != batch.message.headers
 
 
 def test_marking_less_than_was_marked_changes_nothing(ledger: Ledger) -> None:
