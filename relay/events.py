@@ -189,6 +189,11 @@ def body(event: Event) -> dict[str, Any]:
     }
 
 
+NO_SIGNATURE: Final = b',"signature":null,'
+"""The room for an event's signature in the canonical form of a batch. No text in it holds these bytes: there, a quote is escaped, and
+behind the one that ends it comes a comma, brace or bracket."""
+
+
 def canonical(fields: Mapping[str, Any]) -> bytes:
     """The RFC 8785 form of a body without its `signature`: what that signature is over.
 
