@@ -104,7 +104,7 @@ def _content(message: Message, position: int) -> str:
 
 def content(body: str, headers: Mapping[str, str]) -> str:
     """What a message says, as one digest; `body` is that of its body, as `sha256(unsigned(…))` gives it."""
-    told = sorted(f"{covered}:{value}" for name, value in headers.items() if (covered := _telling(name)))
+    told = sorted([f"{covered}:{value}" for name, value in headers.items() if (covered := _telling(name))])
     return sha256("\n".join((body, *told)).encode("utf-8", "surrogatepass"))
 
 

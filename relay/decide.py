@@ -255,28 +255,27 @@ def _adopted(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
     )
 
 
-def _kept(fleet: Fleet, known: Agent, claim: Claim) -> Agent:
-    """The same status, on the newest claim's facts. Who lives on another manager than before may have moved (`relay.moves`)."""
+def _kept(fleet: Fleet, known: Agent, claim: Claim, **more: object) -> Agent:
+    """The same status, on the newest claim's facts. Who lives on another manager than before may have moved (`relay.moves`).
+    `more`: facts that are other ones in any case."""
     stays = claim.alive and known.status in ("Active", "Pending")
     if stays and claim.stamp and claims.reports_to(fleet, claim) in (known.witness, known.manager_node):
-        return known_so(known, hold=None)  # of a stay that is known a stamp tells nothing
-    return known_so(
-        known,
-        ip=telling.address(claim.row.ip) or known.ip,
-        last_keepalive=_last_keepalive(claim),
-        manager_node=known.manager_node if stays else claims.reports_to(fleet, claim),
-        witness=claim.node.node,
-        contact=claim.seconds,
-        hold=None,
-        mirrored=claim.mirror,
-    )
+        return known_so(known, **{"hold": None, **more})  # of a stay that is known a stamp tells nothing
+    facts = {
+        "ip": telling.address(claim.row.ip) or known.ip,
+        "last_keepalive": _last_keepalive(claim),
+        "manager_node": known.manager_node if stays else claims.reports_to(fleet, claim),
+        "witness": claim.node.node,
+        "contact": claim.seconds,
+        "hold": None,
+        "mirrored": claim.mirror,
+    }
+    return known_so(known, **{**facts, **more})
 
 
 def _changed(fleet: Fleet, known: Agent, claim: Claim, made: list[Event], *, late: bool) -> Judged:
-    kept = changed(
-        _kept(fleet, known, claim),
-        manager_node=claims.reports_to(fleet, claim), moving=None, overdue=None, went_at=_went_at(known, claim),
-    )  # fmt: skip
+    at = claims.reports_to(fleet, claim)
+    kept = _kept(fleet, known, claim, manager_node=at, moving=None, overdue=None, went_at=_went_at(known, claim))
     status, row = STATUSES[claim.row.status], claim.row
     kind: Kind = "connected" if status == "Active" else "pending" if status == "Pending" else "disconnected"
     event = telling.event(
