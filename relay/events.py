@@ -82,6 +82,7 @@ LEFT_OUT: Final = "left_out"
 """The kind of a message that stands for one that the server refused; it ends the Nats-Msg-Id of that one."""
 
 _compact: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+_quoted: Final = json.encoder.encode_basestring
 
 COVERED_PREFIXES: Final = ("wazuh-", "ce-")
 """Headers that mean something and are covered by the signature; the signature itself is not (sealing.SIGNATURE_HEADER)."""
@@ -174,7 +175,7 @@ def manager_event_id(cluster: str, node: str, kind: ManagerKind, timestamp: int,
 
 
 def body(event: Event) -> dict[str, Any]:
-    """The ten keys of the seed's AgentStatusEvent, not yet signed."""
+    """The ten keys of the seed's AgentStatusEvent, not yet signed: what `_text` writes."""
     return {
         "agent_id": subjects.agent_id(event.agent_id),
         "agent_name": event.agent_name,
@@ -187,6 +188,11 @@ def body(event: Event) -> dict[str, Any]:
         "event_id": event.event_id,
         "signature": None,
     }
+
+
+NO_SIGNATURE: Final = b',"signature":null,'
+"""The room for an event's signature in the canonical form of a batch. No text in it holds these bytes: there, a quote is escaped, and
+behind the one that ends it comes a comma, brace or bracket."""
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
@@ -217,9 +223,7 @@ def packed(value: object) -> bytes:
 
 def messages(prefix: str, cluster: str, event: Event) -> list[Message]:
     """The messages of one event: one on each of its kind's subjects."""
-    fields = body(event)
-    del fields["signature"]
-    canonical_form, headers = packed(fields), _headers(cluster, event)
+    canonical_form, headers = _text(event).encode(), _headers(cluster, event)
     return [
         Message(subjects.agent(prefix, event.agent_id, token), f"{event.event_id}:{token}", canonical_form, headers)
         for token in TOKENS[event.kind]
@@ -275,7 +279,7 @@ def batches(prefix: str, cluster: str, node: str, position: int, now: int, happe
         Message(
             subjects.agent_events(prefix),
             f"batch_{position}_{now}_{number}",
-            packed(_batch_body(f"batch_{position}_{now}_{number}", node, now, chunk, summary)),
+            _batch(f"batch_{position}_{now}_{number}", node, now, chunk, summary),
             {
                 **_cloudevent(cluster, node, f"batch_{position}_{now}_{number}", "agents.batch", utc(now // 1000)),
                 H_KIND: BATCH,
@@ -287,19 +291,30 @@ def batches(prefix: str, cluster: str, node: str, position: int, now: int, happe
     ]
 
 
-def _batch_body(batch_id: str, node: str, now: int, chunk: Sequence[Event], summary: Summary) -> dict[str, Any]:
-    return {
-        "batch_id": batch_id,
-        "manager_node": node,
-        "timestamp": utc(now // 1000),
-        "events": [body(event) for event in chunk],
-        "summary": {
-            "total_agents": summary.total,
-            "active_agents": summary.active,
-            "disconnected_agents": summary.disconnected,
-            "changes_detected": summary.changes,
-        },
+def _batch(batch_id: str, node: str, now: int, chunk: Sequence[Event], summary: Summary) -> bytes:
+    """The RFC 8785 form of a batch."""
+    counts = {
+        "total_agents": summary.total,
+        "active_agents": summary.active,
+        "disconnected_agents": summary.disconnected,
+        "changes_detected": summary.changes,
     }
+    around = {"batch_id": batch_id, "manager_node": node, "timestamp": utc(now // 1000), "events": [], "summary": counts}
+    before, empty, after = packed(around).partition(b'"events":[')
+    return b"%s%s%s%s" % (before, empty, ",".join([_text(event, '"signature":null,') for event in chunk]).encode(), after)
+
+
+def _text(event: Event, signature: str = "") -> str:
+    """The RFC 8785 form of an event's `body`, at a quarter of the cost of making any such form; a test holds the two together.
+    `signature`: what stands in its place."""
+    ip = "null" if event.ip is None else _quoted(event.ip)
+    last_keepalive = "null" if event.last_keepalive is None else f'"{utc(event.last_keepalive)}"'
+    return (
+        f'{{"agent_id":"{subjects.agent_id(event.agent_id)}","agent_name":{_quoted(event.agent_name)},'
+        f'"current_status":{_quoted(event.current)},"event_id":{_quoted(event.event_id)},"ip_address":{ip},'
+        f'"last_keepalive":{last_keepalive},"manager_node":{_quoted(event.manager_node)},'
+        f'"previous_status":{_quoted(event.previous)},{signature}"timestamp":"{utc(event.timestamp)}"}}'
+    )
 
 
 def _headers(cluster: str, event: Event) -> dict[str, str]:

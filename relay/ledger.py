@@ -98,6 +98,7 @@ class Ledger:
         self._insert_history = database.prepare(insert(HISTORY), HISTORY.c.keys()[1:])  # but its number, which counts by itself
         self._insert_outbox = _whole_rows(database, insert(OUTBOX))
         self.shelf = Shelf(database.read, self._write)
+        self._fresh = outbox.Fresh()  # forgotten with every error too
 
     @classmethod
     def open(cls, url: str, *, read_only: bool = False, terms: Terms = NAMELESS) -> Self:
@@ -162,6 +163,7 @@ class Ledger:
             meta = connection.execute(select(META)).one()
             restored.began_at, restored.heard_at, restored.settled = meta.began_at, meta.heard_at, meta.settled
             self.shelf.doubt()
+            self._fresh.forget()
             self._seen = _seen(connection)
             for seen in self._seen.values():
                 restored.nodes[seen.node.node] = seen.node
@@ -196,7 +198,7 @@ class Ledger:
                 execute(connection, self._upsert_ghosts, map(stored.ghost_row, decision.ghosts))
                 execute(connection, self._upsert_managers, map(stored.manager_row, decision.managers))
                 execute(connection, self._insert_history, stored.history_rows(decision, muted=muted))
-                outbox.put(connection, self._insert_outbox, meta, messages, decision.position, traceparent)
+                self._fresh.add(outbox.put(connection, self._insert_outbox, meta, messages, decision.position, traceparent))
         crashpoints.here("relay.after_record")
 
     def skip(self, position: int) -> None:
@@ -214,11 +216,12 @@ class Ledger:
 
     # What is to be published ----------------------------------------------------------------------------------------
 
-    def outbox(self, limit: int) -> list[Outgoing]:
-        """The first messages that are not known to be in EVENTS, in order. Raises Superseded: another relay publishes them."""
+    def outbox(self, limit: int, after: int = 0) -> list[Outgoing]:
+        """The first messages behind a sequence that are not known to be in EVENTS, in order. Raises Superseded: another relay
+        publishes them."""
         with self._database.read() as connection:
             self.lease.check(connection)
-            return list(map(stored.outgoing_of, connection.execute(select(OUTBOX).order_by(OUTBOX.c.sequence).limit(limit))))
+            return self._fresh.after(after, limit) or outbox.waiting(connection, after, limit)
 
     def mark_sent(self, sequence: int, head: Head | None = None) -> None:
         """All messages up to and including this one are in EVENTS: also those that this ledger will give out only later,
@@ -239,6 +242,7 @@ class Ledger:
             if sequence > known and (found is None or found != message_id):
                 return None
             outbox.advance(connection, sequence, META.c.outbox_sequence)
+            self._fresh.forget(sequence)
             return known
 
     def start_sequence_at(self, sequence: int, head: Head | None = None) -> None:
@@ -289,6 +293,7 @@ class Ledger:
                 yield connection
         except BaseException:
             self._seen = None
+            self._fresh.forget()
             self.shelf.doubt()
             raise
 
@@ -339,6 +344,7 @@ class Ledger:
     def _advance(self, sequence: int, last: ColumnElement[int], head: Head | None) -> None:
         with self._write() as connection:
             outbox.advance(connection, sequence, last, head)
+            self._fresh.forget(sequence)
 
     def _prune(self, table: Table, before: int) -> int:
         oldest = select(table.c.number, table.c.now).order_by(table.c.number).limit(PRUNED).subquery()

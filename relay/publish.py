@@ -37,7 +37,7 @@ TIMEOUT: Final = 10.0  # seconds for one batch; nats-server gives an open batch 
 BATCH_BYTES: Final = 4 * 1024 * 1024
 HEADER_BYTES: Final = 1024  # of one sealed message, generously
 WINDOW: Final = 8_000  # messages read from the ledger at once: several MB
-CHUNK: Final = 50  # messages sealed without a pause: a millisecond
+CHUNK: Final = 50  # messages sealed without a pause: about a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,10 @@ class Publisher:
         crypt: encryption.EncryptionHandler | None = None,
     ) -> None:
         self._connection = connection
-        self._crypt = crypt
         self._books = books
         self._ledger = book
         self._keeper = keeper
-        self._signer = signer
+        self._sealer = seal.Sealer(signer, crypt)
         self._stream, self._aside = where
         self._guard = guard
         self._batch_messages = max(batch_messages, max(map(len, events.TOKENS.values())))
@@ -169,20 +168,18 @@ class Publisher:
         """The batch behind an outbox sequence, sealed; a little at a time, so that what is under way goes on."""
         most = 1 if self._singly else self._batch_messages
         if not self._queue or self._queue[-1].sequence < after + most:
-            await self._fill()
+            await self._fill(self._queue[-1].sequence if self._queue else self._done)
         began, sealed = self._clock.monotonic(), list[jsapi.Message]()
         outgoing = cut(dropwhile(lambda out: out.sequence <= after, self._queue), most)
         for number, out in enumerate(outgoing, start=1):
             message = self._instead.get(out.sequence, out.message)
-            sealed.append(
-                jsapi.Message(*seal.seal(message, out.sequence, out.position, self._signer, chain.headers(out.link), self._crypt))
-            )
+            sealed.append(self._sealer.seal(message, out.sequence, out.position, chain.headers(out.link)))
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
         return Batch(outgoing, sealed, (began, self._clock.monotonic()))
 
-    async def _fill(self) -> None:
-        found = await self._books.insist(self._ledger.outbox, WINDOW)
+    async def _fill(self, known: int) -> None:
+        found = await self._books.insist(self._ledger.outbox, WINDOW, known)
         if len(found) == WINDOW:  # the last event's other message may stand behind the window
             last = found[-1].message.body
             while found[-1].message.body == last:

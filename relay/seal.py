@@ -15,12 +15,15 @@ Rules
 An event's values are texts or null and its keys ASCII, so that sorted compact JSON is its RFC 8785 form; a test holds it.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
-from shared import sealing
+from shared import jsapi, sealing
 from shared.errors import Quarantine
 
 from . import encryption, events
@@ -49,42 +52,129 @@ def seal(
     link: Mapping[str, str] = NO_LINK,
     crypt: encryption.EncryptionHandler | None = None,
 ) -> Sealed:
-    """A message of the outbox as it is sent: its sequence there, the RAW position that it was decided from, and its `link` to the
-    message before (`chain.headers`) are headers.
-
-    `crypt`: encrypts the body if it holds a key to encrypt under.
-    """
-    return _sealed(message, {events.H_OUTBOX: str(sequence), events.H_POSITION: str(position), **link}, signer, crypt)
+    """One message of the outbox as it is sent, as a `Sealer` seals it."""
+    sealed = Sealer(signer, crypt).seal(message, sequence, position, link)
+    return sealed.subject, sealed.body, sealed.all_headers
 
 
 def seal_apart(message: events.Message, signer: sealing.MessageSigner) -> Sealed:
     """A message that does not go through the outbox as it is sent; never encrypted."""
-    return _sealed(message, {}, signer, None)
+    sealed = _sealed(message, _common(message, {}, (), signer.sign_message, None), {}, signer, None)
+    return sealed.subject, sealed.body, sealed.all_headers
+
+
+REMEMBERED: Final = 4 * events.BATCH_EVENTS
+"""Signatures of events that are kept for the batch that follows them: 1 MB."""
+
+
+class Sealer:
+    """Seals the messages of the outbox. What those of one event have in common is made once, and kept until another event comes.
+
+    `crypt`: encrypts bodies if it holds a key to encrypt under.
+    """
+
+    def __init__(self, signer: sealing.MessageSigner, crypt: encryption.EncryptionHandler | None = None) -> None:
+        self._signer, self._crypt = signer, crypt
+        self._known: tuple[tuple[object, ...], _Common] | None = None
+        self._signed: dict[tuple[str, bytes], str] = {}
+
+    def seal(self, message: events.Message, sequence: int, position: int, link: Mapping[str, str] = NO_LINK) -> jsapi.Message:
+        """A message as it is sent: its sequence in the outbox, the RAW position that it was decided from, and its `link` to the message
+        before (`chain.headers`) are headers."""
+        made_of = message.body, message.headers, position, link.get(events.H_CHAIN), self._signer.signing, self._crypt and self._crypt.kid
+        own = {events.H_OUTBOX: str(sequence)}
+        if link:
+            own[events.H_PREVIOUS] = link[events.H_PREVIOUS]
+        if self._known is None or self._known[0] != made_of:
+            self._known = made_of, _common(message, {events.H_POSITION: str(position), **link, **own}, own, self._sign, self._crypt)
+        return _sealed(message, self._known[1], own, self._signer, self._crypt)
+
+    def _sign(self, canonical: bytes) -> str:
+        """The signature of an event's body: it is in its own messages, and in a batch soon after."""
+        what = self._signer.kid, canonical
+        found = self._signed.get(what)
+        if found is None:
+            if len(self._signed) >= REMEMBERED:
+                self._signed.clear()
+            found = self._signed[what] = self._signer.sign_message(canonical)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What the messages of one event have in common."""
+
+    body: bytes  # signed, not encrypted
+    digest: str  # its SHA-256 in hex
+    encrypted: bool  # as it is sent
+    headers: Mapping[str, str]  # but a message's own
+    pairs: Mapping[str, str]  # of all covered headers, in the order in which they are signed
+
+
+def _common(
+    message: events.Message,
+    places: Mapping[str, str],
+    own: Collection[str],
+    sign: Callable[[bytes], str],
+    crypt: encryption.EncryptionHandler | None,
+) -> _Common:
+    """`places`: headers that the outbox gives; `own` names those that are of one message alone."""
+    signed = _signed_batch if message.headers.get(events.H_KIND) == events.BATCH else _signed_one
+    body = signed(message.body, sign)
+    headers = {**message.headers, **places}
+    encrypted = crypt is not None and crypt.kid is not None
+    if crypt is not None and encrypted:
+        headers |= {events.H_ENCRYPTION: f"{encryption.ALGORITHM};{crypt.kid}", events.CE_CONTENT: "application/octet-stream"}
+    covered = {name: value for given, value in headers.items() if (name := events.covered_name(given))}
+    pairs = {name: _pair(name, covered[name]) for name in sorted(covered)}
+    shared = {name: value for name, value in headers.items() if name not in own}
+    return _Common(body, hashlib.sha256(body).hexdigest(), encrypted, shared, pairs)
+
+
+_pair: Final = lru_cache(maxsize=256)(sealing.pair)  # most headers say of each event in turn the same
 
 
 def _sealed(
-    message: events.Message, places: Mapping[str, str], signer: sealing.MessageSigner, crypt: encryption.EncryptionHandler | None
-) -> Sealed:
-    sign = _sign_batch if message.headers.get(events.H_KIND) == events.BATCH else _sign_one
-    body = sign(message.body, signer)
-    headers = {**message.headers, **places, events.H_MESSAGE_ID: message.message_id}
-    if crypt is not None and crypt.kid is not None:
-        body = crypt.encrypt(body, message.subject, headers[events.CE_ID])
-        headers |= {events.H_ENCRYPTION: f"{encryption.ALGORITHM};{crypt.kid}", events.CE_CONTENT: "application/octet-stream"}
-    signature = signer.sign_header(message.subject, body, events.covered(headers))
-    return message.subject, body, {**headers, sealing.SIGNATURE_HEADER: signature}
+    message: events.Message,
+    common: _Common,
+    own: Mapping[str, str],
+    signer: sealing.MessageSigner,
+    crypt: encryption.EncryptionHandler | None,
+) -> jsapi.Message:
+    body, digest = common.body, common.digest
+    if crypt is not None and common.encrypted:
+        body = crypt.encrypt(body, message.subject, common.headers[events.CE_ID])
+        digest = hashlib.sha256(body).hexdigest()
+    pairs = {**common.pairs}
+    for given, value in own.items():
+        name = events.covered_name(given)
+        pairs[name] = sealing.pair(name, value)
+    signature = signer.sign_statement(sealing.stated(message.subject, digest, pairs.values()))
+    own = {**own, events.H_MESSAGE_ID: message.message_id, sealing.SIGNATURE_HEADER: signature}
+    return jsapi.Message(message.subject, body, own, common.headers)
 
 
-def _sign_one(canonical: bytes, signer: sealing.MessageSigner) -> bytes:
-    return b'%s,"signature":"%s"}' % (canonical[:-1], signer.sign_message(canonical).encode())
+def _signed_one(canonical: bytes, sign: Callable[[bytes], str]) -> bytes:
+    return b'%s,"signature":"%s"}' % (canonical[:-1], sign(canonical).encode())
 
 
-def _sign_batch(canonical: bytes, signer: sealing.MessageSigner) -> bytes:
-    batch = json.loads(canonical)
-    for event in batch["events"]:
-        event.pop("signature")
-        event["signature"] = signer.sign_message(_compact(event))
-    return _compact(batch)
+_EVENTS: Final = re.compile(rb'(?<=,"events":\[)\{.*\}(?=\],"manager_node":)', re.DOTALL)
+_BETWEEN: Final = re.compile(rb',(?=\{"agent_id":)')
+
+
+def _signed_batch(canonical: bytes, sign: Callable[[bytes], str]) -> bytes:
+    """Each event's signature is put where the batch has room for it, without reading all of it again. What is looked for is in no text,
+    as NO_SIGNATURE is not."""
+    found = _EVENTS.search(canonical)
+    if found is None:  # a baseline's
+        return canonical
+    signed = b",".join([_signed_inner(event, sign) for event in _BETWEEN.split(found[0])])
+    return b"%s%s%s" % (canonical[: found.start()], signed, canonical[found.end() :])
+
+
+def _signed_inner(event: bytes, sign: Callable[[bytes], str]) -> bytes:
+    signature = sign(event.replace(events.NO_SIGNATURE, b",")).encode()
+    return event.replace(events.NO_SIGNATURE, b',"signature":"%s",' % signature)
 
 
 _encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode

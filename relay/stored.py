@@ -320,21 +320,34 @@ def past_of(row: Sequence[Any]) -> Past:
     return Past(position, now, bool(muted), event)
 
 
-def outbox_rows(messages: Iterable[Linked], position: int, traceparent: str = "") -> Iterator[Row]:
-    """The rows of `outbox` for messages in order; `traceparent`: one more header."""
-    headers, text = None, ""
+def outgoing(messages: Iterable[Linked], position: int, traceparent: str = "") -> Iterator[Outgoing]:
+    """Messages in order as they wait to be published; `traceparent`: one more header."""
     more = {trace.HEADER: traceparent} if traceparent else {}
+    given, headers = None, dict[str, str]()
     for linked in messages:
-        message, link = linked.message, linked.link
-        if message.headers is not headers:  # the messages of one event share them
-            headers, text = message.headers, headers_text({**message.headers, **more})
-        yield (linked.sequence, position, message.subject, message.message_id, text, message.body, link.chain, link.previous)
+        message = linked.message
+        if message.headers is not given:  # the messages of one event share them
+            given, headers = message.headers, {**message.headers, **more}
+        yield Outgoing(linked.sequence, position, Message(message.subject, message.message_id, message.body, headers), linked.link)
 
 
-def outgoing_of(row: Sequence[Any]) -> Outgoing:
-    """The message that a row of `outbox` holds."""
-    sequence, position, subject, message_id, headers, body, chain, previous = row
-    return Outgoing(sequence, position, Message(subject, message_id, bytes(body), headers_of(headers)), Link(chain, previous))
+def outbox_rows(waiting: Iterable[Outgoing]) -> Iterator[Row]:
+    """The rows of `outbox` for messages in order."""
+    headers, text = None, ""
+    for out in waiting:
+        message, link = out.message, out.link
+        if message.headers is not headers:
+            headers, text = message.headers, headers_text(message.headers)
+        yield (out.sequence, out.position, message.subject, message.message_id, text, message.body, link.chain, link.previous)
+
+
+def outgoing_of(rows: Iterable[Sequence[Any]]) -> Iterator[Outgoing]:
+    """The messages that rows of `outbox` hold. Those of one event share their headers and body."""
+    text, headers, body = "", dict[str, str](), b""
+    for sequence, position, subject, message_id, told, data, chain, previous in rows:
+        if told != text or data != body:
+            text, headers, body = told, headers_of(told), bytes(data)
+        yield Outgoing(sequence, position, Message(subject, message_id, body, headers), Link(chain, previous))
 
 
 def quarantined_of(row: Sequence[Any]) -> Quarantined:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -38,6 +37,7 @@ from .jsapi import (
     WrongLastSequence,
 )
 from .link import Handler, Link, State
+from .login import SecureClient
 from .logs import printable
 from .pulling import Puller
 
@@ -65,6 +65,7 @@ __all__ = [
 API_TIMEOUT_S: Final = 5.0
 _PAYLOAD_RESERVE: Final = 4096  # bytes below max_payload that stay free for the protocol line and headers of the server
 _NO_MESSAGE: Final = 10037
+_TOGETHER: Final = 100  # messages of a batch in one write: some 100 KB
 
 
 class Inbox:
@@ -119,17 +120,17 @@ class Connection(Link):
         await self._send_first(client, messages[:-1], deadline)
         last = messages[-1]
         what = f"a message on {last.subject}" if len(messages) == 1 else f"{len(messages)} messages, the last on {last.subject}"
-        answer = await self._ask(client, last.subject, last.body, last.headers, deadline, what)
+        answer = await self._ask(client, last.subject, last.body, last.all_headers, deadline, what)
         return jsapi.puback(answer.data, answer.headers, what)
 
-    async def _send_first(self, client: Client, messages: Sequence[Message], deadline: float) -> None:
+    async def _send_first(self, client: SecureClient, messages: Sequence[Message], deadline: float) -> None:
         """All of a batch but its last message, which commits it: until then nothing is stored."""
         try:
             async with asyncio.timeout_at(deadline):
-                for message in messages:
+                for start in range(0, len(messages), _TOGETHER):
                     if client is not self._client or not client.is_connected:
                         raise Unreachable("the connection to NATS broke inside a batch; nothing of it is stored")
-                    await _write(client, message.subject, message.body, headers=dict(message.headers))
+                    await _write_all(client, messages[start : start + _TOGETHER])
         except TimeoutError:
             raise Unreachable("NATS takes no data: a batch could not be sent in time; nothing of it is stored") from None
 
@@ -193,24 +194,23 @@ class Connection(Link):
         with _sending(subject):
             return Inbox(subject, await client.subscribe(subject, cb=receive), self._handlers)
 
-    async def _client_by(self, deadline: float) -> Client:
+    async def _client_by(self, deadline: float) -> SecureClient:
         try:
             async with asyncio.timeout_at(deadline):
                 return await self.client()
         except TimeoutError:
             raise Unreachable(f"no connection to NATS at {self._config.url}") from None
 
-    def _check_size(self, client: Client, message: Message) -> None:
-        limit = client.max_payload - _PAYLOAD_RESERVE
-        characters = sum(map(len, message.headers)) + sum(map(len, message.headers.values()))
-        if len(message.body) + 4 * (characters + len(message.headers)) <= limit:  # a character has at most four bytes
-            return
-        headers = sum(len(name) + len(value.encode()) + 4 for name, value in message.headers.items())
+    def _check_size(self, client: SecureClient, message: Message) -> None:
+        limit, count = client.max_payload - _PAYLOAD_RESERVE, len(message.headers) + len(message.shared)
+        if len(message.body) + 4 * (_characters(message.headers) + _characters(message.shared) + count) <= limit:
+            return  # a character has at most four bytes
+        headers = sum(len(name) + len(value.encode()) + 4 for name, value in message.all_headers.items())
         if len(message.body) + headers > limit:
             size = len(message.body) + headers
             raise TooLarge(f"a message of {size} bytes on {message.subject} is above {limit}; raise the server's max_payload")
 
-    async def _ask(self, client: Client, subject: str, body: bytes, headers: Mapping[str, str], deadline: float, what: str) -> Msg:
+    async def _ask(self, client: SecureClient, subject: str, body: bytes, headers: Mapping[str, str], deadline: float, what: str) -> Msg:
         answer: asyncio.Future[Msg | None] = asyncio.get_running_loop().create_future()
         inbox = f"{self._inbox}.{self._nuid.next().decode()}"
         self._handlers[inbox] = lambda message: None if answer.done() else answer.set_result(message)
@@ -227,7 +227,21 @@ class Connection(Link):
         return message
 
 
-async def _write(client: Client, subject: str, body: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
+def _characters(headers: Mapping[str, str]) -> int:
+    return sum(map(len, headers)) + sum(map(len, headers.values()))
+
+
+async def _write_all(client: SecureClient, messages: Sequence[Message]) -> None:
+    """As `_write`, several at once."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    with _sending(messages[0].subject):
+        await client.publish_all(messages)
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+
+
+async def _write(client: SecureClient, subject: str, body: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
     """Publish; a cancellation, which nats-py swallows while it waits for the socket, is raised."""
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
@@ -261,6 +275,7 @@ def _batch(messages: Sequence[Message], batch_id: str, expected_last: int | None
                 **(first if number == 1 else {}),
                 **({"Nats-Batch-Commit": "1"} if number == last else {}),
             },
+            message.shared,
         )
         for number, message in enumerate(messages, start=1)
     ]

@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -20,11 +20,17 @@ from .logs import printable
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message to publish."""
+    """One message to publish. `shared`: more headers, the very same object in messages that follow each other and have them in common."""
 
     subject: str
     body: bytes
     headers: Mapping[str, str]
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """Its own and the shared ones."""
+        return {**self.shared, **self.headers}
 
 
 @dataclass(frozen=True, slots=True)

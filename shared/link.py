@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.nuid import NUID
 
@@ -63,7 +62,7 @@ class Link:
         self._on_state = on_state
         self._backoff = Backoff(jitter=jitter)
         self._nuid = NUID()
-        self._client: Client | None = None
+        self._client: login.SecureClient | None = None
         self._connected = asyncio.Event()
         self._closed = asyncio.Event()
         self._handlers: dict[str, Handler] = {}
@@ -91,7 +90,7 @@ class Link:
         """Whether a message could be sent now."""
         return self._connected.is_set() and self._client is not None and self._client.is_connected
 
-    async def client(self) -> Client:
+    async def client(self) -> login.SecureClient:
         """A client that is connected now; waits for one."""
         while True:
             await self._connected.wait()

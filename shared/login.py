@@ -9,7 +9,7 @@ import importlib.util
 import ipaddress
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +23,7 @@ from nats.protocol import command
 from . import secretfile
 from .errors import ConfigError
 from .findings import Finding
+from .jsapi import Message
 
 if TYPE_CHECKING:
     from .config import NatsConfig
@@ -38,14 +39,37 @@ def _is_plain(name: str) -> bool:
     return _KEY.fullmatch(name) is not None
 
 
-def plain_block(headers: Mapping[str, str]) -> bytes | None:
-    """The bytes that nats-py sends for headers of printable ASCII; None where it would alter or refuse any of them."""
+def plain_lines(headers: Mapping[str, str]) -> bytes | None:
+    """The lines that nats-py sends for headers of printable ASCII; None where it would alter or refuse any of them."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     text = lines.replace("\r\n", "")
     odd = " \r\n" in lines or ":  " in lines or len(lines) != len(text) + 2 * len(headers)  # a space or a line's end in a value
     if odd or not (text.isascii() and text.isprintable() and all(map(_is_plain, headers))):
         return None
-    return b"NATS/1.0\r\n%s\r\n" % lines.encode()
+    return lines.encode()
+
+
+def plain_block(headers: Mapping[str, str]) -> bytes | None:
+    """The block of such lines."""
+    lines = plain_lines(headers)
+    return None if lines is None else b"NATS/1.0\r\n%s\r\n" % lines
+
+
+_PLAIN_SUBJECT: Final = re.compile(r"[!-~]+")
+
+
+def plain_commands(messages: Iterable[Message]) -> list[bytes] | None:
+    """What nats-py writes for each of these messages, where all are plain; None where any is not."""
+    shared, lines, commands = None, plain_lines({}), list[bytes]()
+    for message in messages:
+        if message.shared is not shared:
+            shared, lines = message.shared, plain_lines(message.shared)
+        own = plain_lines(message.headers)
+        twice = not message.headers.keys().isdisjoint(message.shared)
+        if lines is None or own is None or twice or _PLAIN_SUBJECT.fullmatch(message.subject) is None:
+            return None
+        commands.append(command.hpub_cmd(message.subject, "", b"NATS/1.0\r\n%s%s\r\n" % (lines, own), message.body))
+    return commands
 
 
 _PLAIN_BLOCK: Final = re.compile(rb"NATS/1\.0\r\n(?:[!-9;-~]+: [!-~](?:[ -~]*[!-~])?\r\n)+\r\n")
@@ -100,6 +124,19 @@ class SecureClient(Client):
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += payload_size
         await self._send_command(command.hpub_cmd(subject, reply, block, payload))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
+    async def publish_all(self, messages: Sequence[Message]) -> None:
+        """Publish these in order, as `publish` does each, in one write where nothing about them is odd."""
+        commands = plain_commands(messages)
+        if commands is None or not self.is_connected or self.is_draining:
+            for message in messages:
+                await self.publish(message.subject, message.body, headers=message.all_headers)
+            return
+        self.stats["out_msgs"] += len(messages)
+        self.stats["out_bytes"] += sum(len(message.body) for message in messages)
+        await self._send_command(b"".join(commands))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 

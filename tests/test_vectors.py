@@ -174,7 +174,7 @@ def written(name: str) -> str:
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_vectors_are_what_the_code_does(name: str) -> None:
     """If this fails, what is signed has changed: consumers of every language must be told, and the version in it raised."""
-    assert (VECTORS / f"{name}.json").read_text() == written(name)
+    assert json.loads((VECTORS / f"{name}.json").read_text()) == json.loads(written(name))  # headers have no order
 
 
 VERIFIER: Final = sealing.Verifier([HMAC_KEY, PAIR.public])

@@ -1,4 +1,4 @@
-"""cost: what a collector takes of its host, with TLS, HMAC, metrics, health and spool, without OTLP; fleets write real keepalives.
+"""cost: what a collector takes of its host, with TLS, signatures, metrics, health and spool, without OTLP; fleets write real keepalives.
 
 The share of wazuh-db's time is the count of looks and reads times what they cost the real daemon, not the simulator's own time. Of a
 daemon of 4.14 a probe was measured; a glance is taken for the share of that which it is here, of the same rows.
@@ -21,8 +21,13 @@ from tests.collector.process import CollectorProcess
 NAME: Final = "cost"
 HELP: Final = "memory and CPU of a collector, and its share of wazuh-db's time, by size of the fleet"
 
-SIZES: Final = {1_000: (50.0, 1.0), 10_000: (50.0, 3.0), 50_000: (None, None)}
-"""agents -> bars: MiB resident, per cent of a core."""
+CASES: Final[tuple[tuple[int, str, tuple[float | None, float | None]], ...]] = (
+    (1_000, "HMAC", (50.0, 1.0)),
+    (10_000, "HMAC", (50.0, 3.0)),
+    (10_000, "Ed25519", (50.0, 3.0)),
+    (50_000, "HMAC", (None, None)),
+)
+"""Agents, what the collector signs with, and bars: MiB resident, per cent of a core."""
 
 WINDOW: Final = 60.0  # seconds of one round: a full snapshot is in each
 SETTLE: Final = 12.0  # seconds: the first full, the pace and the rhythm are found by then
@@ -44,44 +49,51 @@ class Look:
 
 async def measure(bench: Bench) -> AsyncIterator[Figure]:
     """Memory, CPU, and the share of wazuh-db's time."""
-    for agents, bars in {300: (None, None)}.items() if bench.quick else SIZES.items():
-        directory = bench.place(f"cost-{agents}")
-        bench.say(f"cost: {agents:,} agents: starting")
-        async with Fleet(directory, agents) as fleet, Stage(directory, tls=True) as stage:
+    for agents, signature, bars in ((300, "HMAC", (None, None)),) if bench.quick else CASES:
+        what = f"{agents:,} agents{'' if signature == 'HMAC' else f', {signature}'}"
+        directory = bench.place(f"cost-{agents}-{signature}")
+        bench.say(f"cost: {what}: starting")
+        async with Fleet(directory, agents) as fleet, Stage(directory, tls=True, signature=signature) as stage:
             collector = await stage.start_collector(fleet.manager.home, {"wazuh__source": "socket"})
             authority = () if stage.authority is None else ("--authority", str(stage.authority))
             idle = await stage.start(*script("idle.py"), "--url", stage.url, *authority)
             look = probing.measured(directory / "probing.db", agents).real_glance
-            async for figure in _figures(bench, agents, bars, collector, idle.pid, look):
+            async for figure in _figures(bench, agents, what, bars, collector, idle.pid, look):
                 yield figure
 
 
 async def _figures(
-    bench: Bench, agents: int, bars: tuple[float | None, float | None], collector: CollectorProcess, idle: int, glance: float
+    bench: Bench, agents: int, what: str, bars: tuple[float | None, float | None], collector: CollectorProcess, idle: int, glance: float
 ) -> AsyncIterator[Figure]:
     window = 1.0 if bench.quick else WINDOW
     await asyncio.sleep(1.0 if bench.quick else SETTLE)
     looks, floors = [await _look(collector)], [_plain(idle)]
     for number in range(bench.rounds):
-        bench.say(f"cost: {agents:,} agents: round {number + 1} of {bench.rounds}, {window:g} s")
+        bench.say(f"cost: {what}: round {number + 1} of {bench.rounds}, {window:g} s")
         await asyncio.sleep(window)
         looks.append(await _look(collector))
         floors.append(_plain(idle))
     yield Figure(
-        NAME, f"memory, {agents:,} agents", "MiB", tuple(one.memory for one in looks[1:]), tuple(one.memory for one in floors[1:]),
-        "idle asyncio + nats-py", _at_most(bars[0]), plot=("collector's memory, MiB", "resident", agents),
+        NAME, f"memory, {what}", "MiB", tuple(one.memory for one in looks[1:]), tuple(one.memory for one in floors[1:]),
+        "idle asyncio + nats-py", _at_most(bars[0]), plot=("collector's memory, MiB", _line(what, "resident"), agents),
     )  # fmt: skip
     shares = tuple(100 * (b.cpu - a.cpu) / window for a, b in pairwise(looks))
     yield Figure(
-        NAME, f"CPU, {agents:,} agents", "% of a core", shares, (), "", _at_most(bars[1]), plot=("CPU, % of a core", "collector", agents)
+        NAME, f"CPU, {what}", "% of a core", shares, (), "", _at_most(bars[1]), plot=("CPU, % of a core", _line(what, "collector"), agents)
     )
     yield Figure(
-        NAME, f"share of wazuh-db's time, {agents:,} agents", "%",
+        NAME, f"share of wazuh-db's time, {what}", "%",
         tuple(100 * _busy(a, b, agents, glance) / window for a, b in pairwise(looks)), (), "",
         note=f"{(looks[-1].probes - looks[0].probes) / window / bench.rounds:.1f} glances a second of {glance * 1000:.1f} ms,"
         f" beside them the periodic fulls; the budget of looking is {BUDGET:g} %",
-        plot=("CPU, % of a core", "share of wazuh-db's time", agents),
+        plot=("CPU, % of a core", _line(what, "share of wazuh-db's time"), agents),
     )  # fmt: skip
+
+
+def _line(what: str, name: str) -> str:
+    """A line of a chart: each signature has its own."""
+    _, _, signature = what.partition("agents, ")
+    return f"{name}, {signature}" if signature else name
 
 
 def _at_most(limit: float | None) -> Bar | None:

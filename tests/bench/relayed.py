@@ -43,7 +43,7 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
             yield Figure(
                 NAME, f"in, {signature}, {kind}", "rows/s", tuple(rows), note="full snapshots of 10,000 agents in which nothing moved"
             )
-            yield Figure(NAME, f"memory, 10,000 agents, {kind}", "MiB", tuple(memory), (), "", Bar("at most", MEMORY))
+            yield Figure(NAME, f"memory, 10,000 agents, {signature}, {kind}", "MiB", tuple(memory), (), "", Bar("at most", MEMORY))
 
 
 async def _round(bench: Bench, name: str, kind: str, signature: str, events: list[float], rows: list[float], memory: list[float]) -> None:

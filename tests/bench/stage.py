@@ -5,38 +5,37 @@ Leaving it ends every process that it started.
 
 import asyncio
 import contextlib
-import shutil
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from shared import sealing
+from tests.bench import keys
 from tests.bench.fleet import NODE
 from tests.collector.process import CollectorProcess
 from tests.nats_server import NatsServer
 from tests.relay.rig import Rig
 from tests.soak.processes import Service
 
-SIGNATURES: Final[dict[str, dict[str, str]]] = {"HMAC": {}}
-"""How events may be signed -> the relay's environment for it. A second way is one line here, and every figure has it."""
+SIGNATURES: Final[dict[str, Callable[[Rig], sealing.SigningKey]]] = {"HMAC": keys.hmac, "Ed25519": keys.pairs}
+"""How relay and nodes may sign -> what makes such keys; every figure of what is signed has each."""
 
 _FOR_TESTS_ALONE: Final = ("TICK_INTERVAL", "HEARTBEAT_INTERVAL", "RESET_GRACE")
 
 
 class Stage:
-    """A nats-server with the product's streams; `nodes` are in the relay's keyring. `tls`: with TLS, where openssl is there to make a
-    certificate."""
+    """A nats-server with the product's streams; `nodes` are in the relay's keyring."""
 
     def __init__(self, directory: Path, *nodes: str, tls: bool = False, ledger_url: str = "", signature: str = "HMAC") -> None:
         self.directory = directory
-        certificate = _certificate(directory) if tls else None
+        certificate = keys.certificate(directory) if tls else None
         self.nats = NatsServer(directory / "nats", "" if certificate is None else _block(*certificate))
         self.rig = Rig(directory, self.nats, *(nodes or (NODE,)))
         for name in _FOR_TESTS_ALONE:
             del self.rig.environ[f"WAZUH_JETSTREAM__RELAY__{name}"]
-        self.rig.environ |= SIGNATURES[signature]
+        self.signer = sealing.MessageSigner(SIGNATURES[signature](self.rig))
         self.url = self.nats.url if certificate is None else self.nats.url.replace("nats://", "tls://")
         self.authority = None if certificate is None else certificate[0]
         self.rig.environ["WAZUH_JETSTREAM__NATS__URL"] = self.url
@@ -77,8 +76,7 @@ class Stage:
         """A collector of NODE, reading the manager at `home`, with its key from the relay's keyring."""
         directory = self.directory / f"collector-{len(self._collectors)}"
         directory.mkdir()
-        key = self.directory / "keyring" / NODE / "current.key"
-        own = {"wazuh__poll_interval": "5s", "security__signing_key_path": str(key), **(settings or {})}
+        own = {"wazuh__poll_interval": "5s", "security__signing_key_path": str(keys.of_node(self.rig, NODE)), **(settings or {})}
         if self.authority is not None:
             own["nats__tls_ca"] = str(self.authority)
         collector = CollectorProcess(directory, home, self.url, **own)
@@ -111,19 +109,6 @@ async def run_script(name: str, *arguments: str) -> bytes:
     if process.returncode:
         raise RuntimeError(f"{name} {' '.join(arguments)} ended with {process.returncode}")
     return said
-
-
-def _certificate(directory: Path) -> tuple[Path, Path] | None:
-    """A certificate for 127.0.0.1 and its key, made by openssl; None where that is not installed."""
-    if shutil.which("openssl") is None:
-        return None
-    certificate, key = directory / "tls.pem", directory / "tls.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return certificate, key
 
 
 def _block(certificate: Path, key: Path) -> str:

@@ -172,11 +172,11 @@ class Mouth:
 
     def signed(self, snapshot: wire.Snapshot) -> Iterator[admit.Raw]:
         """The messages of a snapshot."""
-        yield from signed(snapshot, self._rig.node_keys[snapshot.node])
+        yield from signed(snapshot, self._rig.signing.get(snapshot.node) or sealing.Key(self._rig.node_keys[snapshot.node]))
 
 
-def signed(snapshot: wire.Snapshot, secret: bytes) -> Iterator[admit.Raw]:
+def signed(snapshot: wire.Snapshot, key: sealing.SigningKey) -> Iterator[admit.Raw]:
     """The messages of a snapshot; position and time are the stream's to give."""
-    signer, subject = sealing.MessageSigner(sealing.Key(secret)), f"{PREFIX}.raw.{snapshot.node}"
+    signer, subject = sealing.MessageSigner(key), f"{PREFIX}.raw.{snapshot.node}"
     for body in wire.split(wire.encode(snapshot), snapshot.node, snapshot.boot, snapshot.seq, snapshot.taken_at):
         yield admit.Raw(subject, {sealing.SIGNATURE_HEADER: signer.sign_header(subject, body, {})}, body, 0, 0)

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from relay import outbox
 from tests.postgres_server import PostgresServer
 
 Fresh = Callable[[], str]
+
+
+@pytest.fixture
+def read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ledgers give out what the database holds, and nothing from memory."""
+    monkeypatch.setattr(outbox, "FRESH", 0)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from tests.relay import ledgers, streams
 from tests.relay.streams import NONE, messages
 
 MADE = messages(6)
+pytestmark = pytest.mark.usefixtures("read_back")
 
 
 @pytest.fixture

@@ -115,6 +115,18 @@ def test_without_a_key_to_encrypt_under_it_is_sent_in_the_clear() -> None:
     assert "Wazuh-Encryption" not in seal.seal_apart(STATUS, SIGNER)[2]
 
 
+def test_each_message_of_an_event_is_encrypted_anew_under_the_key_of_the_moment() -> None:
+    crypt = EncryptionHandler(OLD, [NEW], secrets.token_bytes)
+    sealer, found = seal.Sealer(SIGNER, crypt), []
+    for current in (OLD, OLD, NEW, None):
+        crypt.renew(EncryptionHandler(current, [OLD, NEW], secrets.token_bytes))
+        sealed = sealer.seal(STATUS, 1, 2)
+        assert seal.verify(sealed.subject, sealed.body, sealed.all_headers, SIGNER, crypt).ok
+        assert sealed.all_headers.get("Wazuh-Encryption", "").removeprefix("aes-256-gcm;") == (current.kid if current else "")
+        found.append(sealed.body)
+    assert len({*found}) == 4
+
+
 @pytest.mark.parametrize(
     ("keys", "why"),
     [

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import events
-from relay.events import Event, ManagerEvent, Summary
+from relay.events import Event, ManagerEvent, Message, Summary
 
 EVENT = Event(
     kind="disconnected",
@@ -61,6 +61,30 @@ def test_canonical_body_is_what_json_sorts_to(name: str, ip: str | None) -> None
 
 
 TEXTS = st.text(st.characters())  # surrogates too
+
+
+@given(TEXTS, st.none() | TEXTS, TEXTS, st.none() | st.integers(0, 2**40))
+def test_what_a_message_and_a_batch_hold_is_the_rfc_8785_form_of_a_body(name: str, ip: str | None, node: str, seen: int | None) -> None:
+    event = replace(EVENT, agent_name=name, ip=ip, manager_node=node, last_keepalive=seen)
+    summary = {"total_agents": 4, "active_agents": 3, "disconnected_agents": 1, "changes_detected": 2}
+    batch = {
+        "batch_id": "batch_7_9000_0", "manager_node": node, "timestamp": "1970-01-01T00:00:09Z",
+        "events": [events.body(event), events.body(EVENT)], "summary": summary,
+    }  # fmt: skip
+    try:
+        wanted = events.canonical(events.body(event)), rfc8785.dumps(batch)  # type: ignore[arg-type]
+    except ValueError:
+        with pytest.raises(ValueError):
+            events.messages("w", "lab", event)
+        with pytest.raises(ValueError):
+            batches(node, event, EVENT)
+    else:
+        assert {message.body for message in events.messages("w", "lab", event)} == {wanted[0]}
+        assert batches(node, event, EVENT)[0].body == wanted[1]
+
+
+def batches(node: str, *happened: Event) -> list[Message]:
+    return events.batches("w", "lab", node, 7, 9000, happened, Summary(4, 3, 1, 2))
 
 
 @given(

@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from relay import stored
+from relay import outbox, stored
+from relay.database import Prepared
 from relay.decided import Agent, Decision, Hold
 from relay.events import Message
 from relay.fleet import Ticked
 from relay.ledger import Ledger, Pruned
+from shared.errors import Stop
 from tests.relay import lab, ledgers
 from tests.relay.lab import T0
 
 DAY = 86_400_000
+pytestmark = pytest.mark.usefixtures("read_back")
 
 
 @pytest.fixture
@@ -117,6 +121,43 @@ def test_messages_are_numbered_without_a_gap_and_never_twice_though_rows_are_del
     ledgers.stop(desk, 2, T0 + 6)
     assert numbers(ledger) == [5, 6, 7]
     assert [out.position for out in ledger.outbox(2)] == [3, 3]
+    assert [out.sequence for out in ledger.outbox(2, 5)] == [6, 7]
+    assert [out.sequence for out in ledger.outbox(10, 7)] == []
+    status, kind, batch = ledger.outbox(10)
+    assert status.message.headers is kind.message.headers
+    assert status.message.headers != batch.message.headers
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 1000])
+def test_what_was_put_in_last_is_given_as_it_would_be_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(outbox, "FRESH", most)
+    ledger._fresh = outbox.Fresh()
+    desk = ledgers.settled(ledger, 4)
+    for number, marked in ((1, 0), (2, 3), (3, 3), (4, 11)):
+        ledgers.stop(desk, number, T0 + 4 + number)
+        ledger.mark_sent(marked)
+        kept = [ledger.outbox(limit, after) for limit in (1, 3, 100) for after in range(marked, 15)]
+        ledger._fresh.forget()
+        assert kept == [ledger.outbox(limit, after) for limit in (1, 3, 100) for after in range(marked, 15)]
+        assert numbers(ledger) == list(range(marked + 1, 3 * number + 2))
+
+
+def test_after_an_error_nothing_is_given_from_memory(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows then what was committed."""
+    monkeypatch.setattr(outbox, "FRESH", 1000)
+    ledger._fresh = outbox.Fresh()
+    desk = ledgers.settled(ledger)
+    ledgers.stop(desk, 1, T0 + 5)
+    assert len(ledger._fresh.after(0, 10)) == 4
+    with mock.patch.object(ledger, "_upsert_nodes", Prepared("INSERT INTO nowhere VALUES (1)")), pytest.raises(Stop):
+        ledgers.stop(desk, 2, T0 + 6)
+    assert ledger._fresh.after(0, 10) == []
+    assert numbers(ledger) == [1, 2, 3, 4]
+    ledgers.stop(desk, 2, T0 + 7)
+    assert ledger._fresh.after(3, 10) == []
+    assert numbers(ledger) == [1, 2, 3, 4, 5, 6, 7]
+    ledger.restore("lab", ledgers.POLICY)
+    assert ledger._fresh.after(4, 10) == []
 
 
 def test_marking_less_than_was_marked_changes_nothing(ledger: Ledger) -> None:

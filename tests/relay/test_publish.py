@@ -235,8 +235,8 @@ async def test_what_is_decided_while_the_end_comes_is_still_published(rig: Rig) 
     async with bench(rig) as on:
         outbox = on.ledger.outbox
 
-        def late(limit: int) -> list[Outgoing]:
-            found = outbox(limit)
+        def late(limit: int, after: int = 0) -> list[Outgoing]:
+            found = outbox(limit, after)
             if not found and on.ledger.last_sequence() == 0:
                 on.decided(message("late"))
             return found

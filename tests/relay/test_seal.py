@@ -6,15 +6,16 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay import events, seal
 from relay.events import Event, Message, Summary
 from relay.seal import Verdict
-from shared import sealing
+from shared import ed25519, sealing
 
 KEY = sealing.Key(b"k" * 32)
+PAIR = ed25519.PrivateKey.from_raw(b"p" * 32)
 SIGNER = sealing.MessageSigner(KEY)
 EVENT = Event(
     kind="disconnected",
@@ -46,6 +47,9 @@ def test_an_events_body_is_its_ten_keys_signed_over_its_canonical_form() -> None
 
 
 @given(st.text(), st.one_of(st.none(), st.text()))
+@example('x,"signature":null,', '},{"agent_id":')
+@example(',"events":[{', '}],"manager_node":')
+@example("x,", "\\,")
 def test_an_event_in_a_batch_has_the_signature_of_its_single_message(name: str, ip: str | None) -> None:
     event = replace(EVENT, agent_name=name, ip=ip)
     (batch,) = events.batches("wazuh", "lab", "manager", 7, 0, [event, OTHER], Summary(2, 0, 2, 2))
@@ -53,6 +57,44 @@ def test_an_event_in_a_batch_has_the_signature_of_its_single_message(name: str, 
     sealed = json.loads(seal.seal(batch, 3, 7, SIGNER)[1])
     assert sealed["events"][0] == single
     assert set(sealed) == {"batch_id", "manager_node", "timestamp", "events", "summary"}
+    unsigned = [{**one, "signature": None} for one in sealed["events"]]
+    assert events.packed({**sealed, "events": unsigned}) == batch.body
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 2), st.booleans(), st.sampled_from([KEY, PAIR])), max_size=8))
+def test_what_a_sealer_remembers_changes_nothing(given: list[tuple[int, int, bool, sealing.SigningKey]]) -> None:
+    """Messages of one event and of others, in any order, from other places and chains, under keys that are changed meanwhile."""
+    signer, messages = (
+        sealing.MessageSigner(KEY),
+        [STATUS, KIND, *events.messages("wazuh", "lab", OTHER), BATCH, replace(STATUS, headers={})],
+    )
+    sealer = seal.Sealer(signer)
+    for sequence, (which, position, chained, key) in enumerate(given):
+        signer.renew(sealing.MessageSigner(key))
+        link = {"Wazuh-Chain": f"c{position}", "Wazuh-Chain-Previous": str(sequence)} if chained else {}
+        sealed = sealer.seal(messages[which], sequence, position, link)
+        assert (sealed.subject, sealed.body, sealed.all_headers) == seal.seal(messages[which], sequence, position, signer, link)
+        assert seal.verify(sealed.subject, sealed.body, sealed.all_headers, signer).ok
+        assert sealed.headers.keys().isdisjoint(sealed.shared)
+
+
+def test_the_messages_of_one_event_share_what_they_can_and_a_batch_is_not_signed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    signed: list[bytes] = []
+
+    def sign(message: bytes) -> str:
+        signed.append(message)
+        return KEY.sign(message)
+
+    monkeypatch.setattr(SIGNER, "sign_message", sign)
+    sealer = seal.Sealer(SIGNER)
+    one, two, *_ = [sealer.seal(message, 1, 2) for message in (STATUS, KIND, *events.messages("wazuh", "lab", OTHER), BATCH)]
+    assert one.shared is two.shared
+    assert one.body is two.body
+    assert len(signed) == 2
+    monkeypatch.setattr(seal, "REMEMBERED", 2)
+    sealer.seal(events.messages("wazuh", "lab", replace(EVENT, agent_id=3))[0], 6, 2)
+    sealer.seal(STATUS, 7, 2)
+    assert len(signed) == 4
 
 
 def test_a_baselines_batch_holds_no_event() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import nats.errors
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from nats.protocol import command
 from shared import config, login
 from shared.config import NatsConfig
 from shared.errors import ConfigError
+from shared.jsapi import Message
 from tests.nats_server import NatsServer
 
 
@@ -174,6 +176,28 @@ async def test_a_block_of_headers_is_what_nats_py_writes_or_left_to_it(headers: 
         assert client.sent == command.hpub_cmd("a.b", "", block, b"body")
 
 
+names = st.sampled_from(["Wazuh-Kind", "ce-id", "odd name"])
+values = st.sampled_from(["moved", "evt", " 1", "1\r\nB: 2"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a.b", "a b"]), st.dictionaries(names, values), st.dictionaries(names, values)), max_size=3))
+@example([("a.b", {"ce-id": "evt"}, {"Wazuh-Kind": "moved"}), ("a.b", {"ce-id": "evt"}, {})])
+async def test_messages_that_go_together_are_what_nats_py_writes_one_by_one_or_left_to_it(
+    given: list[tuple[str, dict[str, str], dict[str, str]]],
+) -> None:
+    messages = [Message(subject, b"body", own, shared) for subject, own, shared in given]
+    plain = all(
+        subject == "a.b" and {*(own | shared).values()} <= {"moved", "evt"} and "odd name" not in own | shared and not own.keys() & shared
+        for subject, own, shared in given
+    )
+    commands = login.plain_commands(messages)
+    assert (commands is not None) == plain
+    for message, written in zip(messages, commands or [], strict=commands is not None):
+        client = Recorder()
+        await client._send_publish(message.subject, "", message.body, len(message.body), message.all_headers)
+        assert client.sent == written
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["Wazuh-Kind", "ce-id", "a", "odd name", "é", ""]), st.text(" ab:\t\n\r\x0b\xa0é", max_size=4)),
@@ -204,6 +228,25 @@ async def test_what_is_odd_goes_nats_pys_own_way(nats_server: NatsServer) -> Non
         await client.publish("x", b"", headers=headers)
     assert [(await inbox.next_msg(5)).headers for _ in range(3)] == [{"A": "1  B: 2"}, {"A": "1"}, {"A": "1"}]
     await client.close()
+
+
+async def test_messages_that_go_together_come_in_order_the_odd_ones_too(nats_server: NatsServer) -> None:
+    client = login.SecureClient()
+    await client.connect(nats_server.url)
+    inbox = await client.subscribe("x")
+    shared = {"S": "1"}
+    plain = [Message("x", b"%d" % number, {"A": str(number)}, shared) for number in range(3)]
+    await client.publish_all(plain)
+    await client.publish_all([*plain, Message("x", b"3", {"A": "1\r\nB: 2"}, shared)])
+    found = [await inbox.next_msg(5) for _ in range(7)]
+    assert [(one.data, one.headers) for one in found] == [
+        *[(b"%d" % number, {"S": "1", "A": str(number)}) for number in (0, 1, 2, 0, 1, 2)], (b"3", {"S": "1", "A": "1  B: 2"}),
+    ]  # fmt: skip
+    assert client.stats["out_msgs"] == 7
+    assert client.stats["out_bytes"] == 7
+    await client.close()
+    with pytest.raises(nats.errors.ConnectionClosedError):
+        await client.publish_all(plain)
 
 
 def test_a_tls_transport_that_was_closed_twice_does_not_stop_a_reconnect() -> None:

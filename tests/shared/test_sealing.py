@@ -175,6 +175,20 @@ def test_anybody_can_compute_the_signature() -> None:
     assert MessageSigner(KEY).sign_header("a.b", b"body", {"B": "é", "A": "1"}) == f"hmac-sha256;{KEY.kid};{expected}"
 
 
+@given(st.binary(max_size=200), st.binary(max_size=200))
+@example(b"k" * 64, b"")
+@example(b"k" * 65, b"x")
+def test_a_secret_signs_as_rfc_2104_has_it(secret: bytes, message: bytes) -> None:
+    key = Key(secret)
+    assert [key.sign(message) for _ in range(2)] == [hmac.new(secret, message, hashlib.sha256).hexdigest()] * 2
+
+
+@given(subjects, bodies, headers)
+def test_a_statement_of_what_was_made_before_is_the_same(subject: str, body: bytes, covered: dict[str, str]) -> None:
+    pairs = [sealing.pair(name, value) for name, value in sorted(covered.items())]
+    assert sealing.stated(subject, hashlib.sha256(body).hexdigest(), pairs) == sealing.statement(subject, body, covered)
+
+
 @given(st.binary(min_size=32, max_size=32))
 def test_neither_a_key_s_repr_nor_its_id_shows_it(secret: bytes) -> None:
     assume(len(set(secret)) > 8)
