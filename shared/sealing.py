@@ -25,7 +25,7 @@ HMAC_SHA256: Final = "hmac-sha256"
 KEY_BYTES: Final = 32  # RFC 2104 3: a key of the hash's own length
 MAX_SIGNATURES: Final = 8  # in one header: more is no rotation but an attack on the verifier's time
 MAX_HEADER: Final = 2048  # characters: MAX_SIGNATURES of the longest, Ed25519's, have 1,280
-_STATEMENT_VERSION: Final = "wazuh-jetstream/1"
+STATEMENT_VERSION: Final = "wazuh-jetstream/1"
 
 
 class VerifyingKey(Protocol):
@@ -100,6 +100,10 @@ class Verifier:
         """Whether any signature in the header is of this message under an accepted key."""
         return verify_header(self.accepted, value, subject, body, covered)
 
+    def verify_statement(self, value: str, message: bytes) -> bool:
+        """The same, of a message whose `statement` is made already."""
+        return verify_statement(self.accepted, value, message)
+
 
 class MessageSigner(Verifier):
     """Signs with one key, and headers also with those `beside` it; verifies with these and all `accepted`.
@@ -136,11 +140,16 @@ class MessageSigner(Verifier):
 
 def verify_header(keys: Mapping[str, VerifyingKey], value: str, subject: str, body: bytes, covered: Mapping[str, str]) -> bool:
     """Whether any signature in a SIGNATURE_HEADER is of this message under one of `keys` (by key id)."""
-    entries = value.split(",", MAX_SIGNATURES)
-    if len(entries) > MAX_SIGNATURES or len(value) > MAX_HEADER:
-        return False
-    message = statement(subject, body, covered)
-    return any(_holds(keys, entry.strip(" "), message) for entry in entries)
+    return _is_bounded(value) and verify_statement(keys, value, statement(subject, body, covered))
+
+
+def verify_statement(keys: Mapping[str, VerifyingKey], value: str, message: bytes) -> bool:
+    """The same, of a message whose `statement` is made already."""
+    return _is_bounded(value) and any(_holds(keys, entry.strip(" "), message) for entry in value.split(","))
+
+
+def _is_bounded(value: str) -> bool:
+    return len(value) <= MAX_HEADER and value.count(",") < MAX_SIGNATURES
 
 
 def _holds(keys: Mapping[str, VerifyingKey], entry: str, message: bytes) -> bool:
@@ -153,7 +162,7 @@ def _holds(keys: Mapping[str, VerifyingKey], entry: str, message: bytes) -> bool
 def statement(subject: str, body: bytes, covered: Mapping[str, str]) -> bytes:
     """What a header's signature is over: a JSON array of strings, so that no two messages share one."""
     digest = hashlib.sha256(body).hexdigest()
-    return _compact([_STATEMENT_VERSION, subject, digest, sorted(covered.items())]).encode()
+    return _compact([STATEMENT_VERSION, subject, digest, sorted(covered.items())]).encode()
 
 
 _compact: Final = json.JSONEncoder(separators=(",", ":")).encode
