@@ -18,6 +18,7 @@ import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar, Final, Protocol, TypeGuard
 
 SIGNATURE_HEADER: Final = "Wazuh-Signature"
@@ -60,6 +61,12 @@ def key_id(what: bytes, value: bytes) -> str:
     return hashlib.sha256(b"wazuh-jetstream " + what + b"\0" + value).hexdigest()[:16]
 
 
+@lru_cache(maxsize=64)
+def _begun(secret: bytes) -> hmac.HMAC:
+    """An HMAC that has taken in its key and nothing else: taking that in is a quarter of the work of a short message."""
+    return hmac.new(secret, digestmod="sha256")
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """An HMAC-SHA256 key: a secret of KEY_BYTES bytes; its repr never shows it."""
@@ -74,7 +81,9 @@ class Key:
 
     def sign(self, message: bytes) -> str:
         """64 hex digits (RFC 2104)."""
-        return hmac.digest(self.secret, message, "sha256").hex()
+        begun = _begun(self.secret).copy()
+        begun.update(message)
+        return begun.hexdigest()
 
     def verifies(self, message: bytes, signature: str) -> bool:
         """Compared in constant time."""
