@@ -52,12 +52,12 @@ def key_id(key: bytes) -> str:
 
 
 def signed(text: bytes, signature: str, keys: Mapping[str, bytes]) -> bool:
-    made = (hmac.new(key, text, hashlib.sha256).hexdigest() for key in keys.values())
+    made = (hmac.digest(key, text, "sha256").hex() for key in keys.values())
     return any(hmac.compare_digest(one.encode(), signature.encode()) for one in made)
 
 
-def genuine(message: Msg, keys: Mapping[str, bytes]) -> bool:
-    """Both signatures: the header's, over subject, body and headers; and each event's own."""
+def genuine(message: Msg, keys: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """What the body says, if both signatures are right: the header's, over subject, body and headers; and each event's own."""
     headers: Headers = message.headers or {}
     covered = {name.lower(): value for name, value in headers.items() if name.lower().startswith(("wazuh-", "ce-"))}
     covered.pop("wazuh-signature", None)
@@ -65,21 +65,21 @@ def genuine(message: Msg, keys: Mapping[str, bytes]) -> bool:
     given = [entry.strip().split(";") for entry in headers.get("Wazuh-Signature", "").split(",")]
     known = [entry for entry in given if len(entry) == 3 and entry[0] == "hmac-sha256" and entry[1] in keys]
     if not any(signed(statement.encode(), entry[2], {entry[1]: keys[entry[1]]}) for entry in known):
-        return False
-    fields = json.loads(message.data)  # it is the relay's: it can be read
+        return None
+    fields: dict[str, Any] = json.loads(message.data)  # it is the relay's: it can be read
     events = fields.get("events", [fields])
-    return all(signed(canonical(unsigned(event)), event["signature"], keys) for event in events)
+    return fields if all(signed(canonical(unsigned(event)), event["signature"], keys) for event in events) else None
 
 
 # The chain ------------------------------------------------------------------------------------------------------------
 
 
-def digest(message: Msg, sequence: int) -> str:
-    """What the next message calls this one."""
+def digest(message: Msg, said: Mapping[str, Any], sequence: int) -> str:
+    """What the next message calls this one; `said` in its body."""
     headers: Headers = message.headers or {}
     if "Wazuh-Chain-Digest" in headers:  # it stands for a message that the server refused
         return headers["Wazuh-Chain-Digest"]
-    fields = unsigned(json.loads(message.data))
+    fields = unsigned(said)
     if "events" in fields:
         fields["events"] = [unsigned(event) for event in fields["events"]]
     names = {name: name.lower() for name in headers if name.lower().startswith(("wazuh-", "ce-"))}
@@ -107,15 +107,16 @@ class Proof:
         headers: Headers = message.headers or {}
         sequence = headers.get("Wazuh-Outbox-Sequence", "")
         place = f"message {message.metadata.sequence.stream} (outbox sequence {sequence}, {headers.get('ce-id')!a})"
-        if not genuine(message, self.keys):
+        said = genuine(message, self.keys)
+        if said is None:
             self.forged += 1
             self.fault(f"forged: {place}: changed, put in by somebody, or under another key")
         elif "Wazuh-Chain" in headers:
-            self.place(message, headers, int(sequence), place)
+            self.place(message, headers, said, int(sequence), place)
         elif self.chain:
             self.fault(f"out of the chain: {place}")
 
-    def place(self, message: Msg, headers: Headers, sequence: int, place: str) -> None:
+    def place(self, message: Msg, headers: Headers, said: Mapping[str, Any], sequence: int, place: str) -> None:
         forged, self.forged = self.forged, 0
         if headers["Wazuh-Chain"] != self.chain:
             if self.chain:
@@ -130,7 +131,7 @@ class Proof:
         if sequence - self.last - 1 > forged:
             self.fault(f"missing, or out of their place: outbox sequences {self.last + 1} to {sequence - 1}, before {place}")
             self.missing.update(range(self.last + 1, sequence))
-        self.last, self.previous = sequence, digest(message, sequence)
+        self.last, self.previous = sequence, digest(message, said, sequence)
         if self.heads.pop((self.chain, sequence), self.previous) != self.previous:
             self.fault(f"a signed head tells another digest: {place}")
 
@@ -167,8 +168,8 @@ async def heads(prefix: str, jetstream: nats.js.JetStreamContext, keys: Mapping[
     found: dict[tuple[str, int], str] = {}
     for stream in (f"{prefix}_CHECKPOINTS", f"{prefix}_HEARTBEATS"):
         async for message in read(stream, jetstream):
-            if genuine(message, keys):
-                fields = json.loads(message.data)
+            fields = genuine(message, keys)
+            if fields is not None:
                 head = fields.get("head") if stream.endswith("_HEARTBEATS") else fields
                 if head:
                     found[head["chain"], head["sequence"]] = head["digest"]

@@ -104,12 +104,12 @@ def _content(message: Message, position: int) -> str:
 
 def content(body: str, headers: Mapping[str, str]) -> str:
     """What a message says, as one digest; `body` is that of its body, as `sha256(unsigned(…))` gives it."""
-    told = sorted([f"{covered}:{value}" for name, value in headers.items() if (covered := _telling(name))])
+    told = sorted([f"{covered}:{value}" for name, value in headers.items() if (covered := telling(name))])
     return sha256("\n".join((body, *told)).encode("utf-8", "surrogatepass"))
 
 
 @lru_cache(maxsize=256)
-def _telling(name: str) -> str:
+def telling(name: str) -> str:
     """A header's name in lower case; empty where content does not cover it."""
     lower = events.covered_name(name)
     return "" if lower in APART or lower.startswith(WRAPPING) else lower

@@ -5,7 +5,7 @@ Used where EVENTS is read: to rebuild a ledger, and by `wazuh-relay tail`.
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -46,15 +46,26 @@ async def through(
 
     Raises as `opened_body`.
     """
+    async with contextlib.aclosing(batches(connection, stream, last, config)) as found:
+        async for batch in found:
+            for message in batch:
+                yield message if crypt is None else _opened(message, crypt)
+
+
+async def batches(
+    connection: jetstream.Connection, stream: str, last: int, config: Mapping[str, Any]
+) -> AsyncGenerator[list[jsapi.Delivered], None]:
+    """The same, as they come, as they were sent; none is empty."""
     async with opened(connection, stream, config) as (puller, pending):
         while pending:
             delivered = await puller.next(BATCH, WAIT_S)
             if not delivered:
                 raise Unreachable(f"stream {stream} was to deliver {pending} more messages and does not")
-            for message in delivered:
-                if message.stream_seq > last:
-                    return
-                yield message if crypt is None else _opened(message, crypt)
+            wanted = delivered if delivered[-1].stream_seq <= last else [one for one in delivered if one.stream_seq <= last]
+            if wanted:
+                yield wanted
+            if len(wanted) < len(delivered):
+                return
             pending = delivered[-1].num_pending
 
 

@@ -121,22 +121,24 @@ class Proof:
             return
         take = self._verifier.take if stream == self._events else lambda told: self._verifier.hear(told, stream)
         progress.begin(stream, self._ends[stream], end)
-        async for message in self._new(stream, end):
-            progress.at(message.stream_seq)
-            told = Told(message.stream_seq, message.time_ms, message.subject, message.headers, message.data)
-            self._report.found(take(told))
+        async for batch in self._new(stream, end):
+            for message in batch:
+                progress.at(message.stream_seq)
+                told = Told(message.stream_seq, message.time_ms, message.subject, message.headers, message.data)
+                if faults := take(told):
+                    self._report.found(faults)
         self._ends[stream] = end
         self._places[stream] = _behind(end)
 
-    async def _new(self, stream: str, end: int) -> AsyncIterator[jsapi.Delivered]:
-        """The messages up to `end` that were not read yet. Raises a kind of Transient where nothing comes at all."""
+    async def _new(self, stream: str, end: int) -> AsyncIterator[list[jsapi.Delivered]]:
+        """The messages up to `end` that were not read yet, as they come. Raises a kind of Transient where nothing comes at all."""
         came = True
         while True:
             try:
                 came = False
-                async for message in reading.through(self._connection, stream, end, self._places[stream]):
-                    yield message
-                    self._places[stream] = _behind(message.stream_seq)
+                async for batch in reading.batches(self._connection, stream, end, self._places[stream]):
+                    yield batch
+                    self._places[stream] = _behind(batch[-1].stream_seq)
                     came = True
             except Transient:
                 if not came:

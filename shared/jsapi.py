@@ -206,13 +206,13 @@ _V1_TOKENS: Final = 9  # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<c
 _V2_TOKENS: Final = 11  # $JS.ACK.<domain>.<account>.<stream> ... as above, and perhaps a random token
 
 
-def delivered(subject: str, reply_to: str, headers: Mapping[str, str] | None, data: bytes) -> Delivered | None:
+def delivered(subject: str, reply_to: str, headers: dict[str, str] | None, data: bytes) -> Delivered | None:
     """The message with the places that its reply subject tells; None where it is not a delivery of a consumer."""
     tokens = reply_to.split(".")
     first = 5 if len(tokens) == _V1_TOKENS else 7
     places = tokens[first : first + 4]
     known = len(tokens) == _V1_TOKENS or len(tokens) >= _V2_TOKENS
-    if not known or tokens[:2] != ["$JS", "ACK"] or not all(place.isdecimal() for place in places):
+    if not known or tokens[:2] != ["$JS", "ACK"] or not all(map(str.isdecimal, places)):
         return None
     stream_seq, consumer_seq, nanoseconds, pending = map(int, places)
-    return Delivered(subject, dict(headers or {}), data, stream_seq, consumer_seq, nanoseconds // 1_000_000, pending, reply_to)
+    return Delivered(subject, headers or {}, data, stream_seq, consumer_seq, nanoseconds // 1_000_000, pending, reply_to)

@@ -168,7 +168,7 @@ class SecureClient(Client):
 
 
 def _utf8(subject: bytes) -> bytes:
-    return subject.decode("utf-8", "replace").encode()
+    return subject if subject.isascii() else subject.decode("utf-8", "replace").encode()
 
 
 def options(config: "NatsConfig") -> dict[str, Any]:
