@@ -13,7 +13,7 @@ from shared.crashpoints import CrashPoint
 from tests.manager.driver import ManagerGone, unix_now
 from tests.soak.fault import Fault, Missed, collectors, databases, hidden, killed, node_of, relays, servers, service_of
 from tests.soak.processes import Service
-from tests.soak.stage import FULL, Stage
+from tests.soak.stage import Stage
 
 POINTS: Final[tuple[CrashPoint, ...]] = get_args(CrashPoint)
 _READY_WAIT: Final = 5.0  # seconds in which a relay that has been started stands by, or leads
@@ -114,7 +114,7 @@ class EmptyDb(HotJournal):
     async def play(self, stage: Stage) -> None:
         begin = unix_now()
         await super().play(stage)
-        stage.facts.unsure.setdefault(node_of(self.target), []).append((begin, unix_now() + 2 * FULL))
+        stage.facts.emptied.setdefault(node_of(self.target), []).append((begin, unix_now()))
 
 
 class _Pause(Fault, ABC):

@@ -270,7 +270,9 @@ def _evidence(stage: Stage, raws: Sequence[raw.Message], baseline: float) -> tup
     until, facts = stage.world.now, stage.facts
     heard = raw.snapshots(raws, facts.offsets)
     blind = _blind(stage, heard, until)
-    evidence = checker.Evidence(stage.world.history, raw.log(heard), stage.managers.stood, blind, facts.unsure, baseline)
+    proving = {node: [(begin, raw.proved(heard, node, end)) for begin, end in spans] for node, spans in facts.emptied.items()}
+    unsure = {node: [*facts.unsure.get(node, ()), *proving.get(node, ())] for node in stage.world.nodes}
+    evidence = checker.Evidence(stage.world.history, raw.log(heard), stage.managers.stood, blind, unsure, baseline)
     away = {node: [*_lost(stage, node, until), *_muddled(stage, node, heard)] for node in stage.world.nodes}
     period = max(node.period for node in stage.world.nodes.values()) * stage.world.config.tick
     deaf, silent = raw.deaf(heard, STALE, until, away), raw.deaf(heard, STALE, until, {})

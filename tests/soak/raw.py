@@ -7,6 +7,7 @@ relay is used here: the wire's own decoder and the rules of a full and a delta, 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from shared import models, wire
@@ -16,6 +17,8 @@ _CAUSE: Final = 3.0  # seconds within which a source that was away is missed
 SEEN_AGAIN: Final = 8.0  # seconds after which a node that is heard again has told all, and its mirrors too
 
 LATEST_LOOK: Final = 15.0  # seconds: a start of a collector on a busy machine, and a whole look
+
+FOREVER: Final = float("inf")
 
 Span = tuple[float, float]
 
@@ -175,3 +178,9 @@ def next_look(heard: Iterable[Heard], node: str, after: float) -> float:
     """When somebody surely looked at a node again; at most LATEST_LOOK later: nothing excuses a collector that never does."""
     looks = (one.look for one in heard if one.readable and one.snapshot.node == node and one.look > after)
     return min([after + LATEST_LOOK, *looks])
+
+
+def proved(heard: Iterable[Heard], node: str, after: float) -> float:
+    """When an emptied table that has its rows again `after` a moment is believed at the latest: its second full stands in the stream."""
+    fulls = (one.at for one in heard if one.snapshot.node == node and one.snapshot.kind == "full" and one.look >= after)
+    return next(islice(fulls, 1, None), FOREVER)

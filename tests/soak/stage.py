@@ -75,7 +75,8 @@ class Facts:
 
     blind: dict[str, list[Span]] = field(default_factory=dict)
     clocks: dict[str, list[Span]] = field(default_factory=dict)  # when its clock was off
-    unsure: dict[str, list[Span]] = field(default_factory=dict)  # when what it says is not believed: its clock, or an emptied table
+    unsure: dict[str, list[Span]] = field(default_factory=dict)  # when what it says is not believed
+    emptied: dict[str, list[Span]] = field(default_factory=dict)  # when its table was
     given_up: dict[str, list[Span]] = field(default_factory=dict)  # when its spool could not keep all
     offsets: Offsets = field(default_factory=Offsets)
     kills: dict[str, int] = field(default_factory=dict)  # by kind of process

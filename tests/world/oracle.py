@@ -238,7 +238,8 @@ class _Life:
         node = fact.node if fact.what != "moved" else self._before(fact)
         manager = self._managers.get(node, _Manager())
         gone = any(begin <= fact.value + manager.period and end > fact.at for begin, end in manager.away)
-        earliest = fact.value + manager.period - manager.put_on(fact.value)[1] - (_COPIED if gone else _ROUNDING)
+        first_sweep = fact.value + manager.period - manager.put_on(fact.value)[1] - (_COPIED if gone else _ROUNDING)
+        earliest = max(fact.value, first_sweep)  # nobody is silent before the last word
         silent = _Window(earliest, self._swept(manager, fact), "silent", self._terms.shown)
         first = min(silent, self._reset(manager, fact), key=lambda window: window.latest)
         return replace(first, earliest=min(silent.earliest, self._reset(manager, fact).earliest), node=node)
