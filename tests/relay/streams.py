@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from relay import chain, checkpoints, events, heartbeat, seal
+from relay import chain, checkpoints, encryption, events, heartbeat, seal
 from relay.chain import Chain, Head
 from relay.events import Event, Message, Summary
 from relay.verify import Told
@@ -51,12 +51,18 @@ def messages(count: int) -> list[Message]:
 
 
 def stream(
-    made: Sequence[Message], signer: sealing.MessageSigner = SIGNER, head: Head = NONE, *, first: int = 1, chained: bool = True
+    made: Sequence[Message],
+    signer: sealing.MessageSigner = SIGNER,
+    head: Head = NONE,
+    *,
+    first: int = 1,
+    chained: bool = True,
+    crypt: encryption.EncryptionHandler | None = None,
 ) -> list[Told]:
     """What EVENTS holds of these messages, from stream sequence `first` on."""
     linked = Chain(head).extend(made, 7)
     return [
-        told(first + place, seal.seal(one.message, one.sequence, 7, signer, chain.headers(one.link if chained else chain.NO_LINK)))
+        told(first + place, seal.seal(one.message, one.sequence, 7, signer, chain.headers(one.link if chained else chain.NO_LINK), crypt))
         for place, one in enumerate(linked)
     ]
 

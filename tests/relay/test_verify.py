@@ -1,12 +1,13 @@
 """Laws of the proof: what the relay wrote is proved, and any one change of it is found and its place named."""
 
+import secrets
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import chain, events, seal
+from relay import chain, encryption, events, seal
 from relay.chain import Head
 from relay.publish import instead
 from relay.stored import Outgoing
@@ -67,6 +68,16 @@ def test_signing_again_under_another_key_keeps_the_chain() -> None:
     for one in (*stream(made)[:5], *stream(made, OTHER)[5:]):
         assert verifier.take(one) == []
     assert verifier.settle() == []
+
+
+def test_what_is_encrypted_is_proved_with_the_key_and_forged_without_it() -> None:
+    crypt = encryption.EncryptionHandler(encryption.Secret(b"e" * 32), (), secrets.token_bytes)
+    found = stream(messages(3), crypt=crypt)
+    for key, wanted in ((crypt, set[str]()), (None, {"forged"})):
+        verifier = Verifier(SIGNER, crypt=key)
+        faults = [fault for one in found for fault in verifier.take(one)] + verifier.settle()
+        assert set(kinds(faults)) == wanted
+        assert verifier.verdict().messages == len(found)
 
 
 def test_what_wraps_a_body_is_not_of_the_chain() -> None:
