@@ -47,5 +47,5 @@ def _shown(project: Project) -> Iterator[tuple[str, str]]:
         yield f"docker logs {service}", docker("logs", container, errors=True)
         yield f"docker inspect {service}", docker("inspect", container)
         if project.running(service):
-            yield f"docker top {service}", docker("top", container, "-eo", "args")
+            yield f"docker top {service}", docker("top", container, "-eo", "pid,args")
             yield f"/proc of {service}", docker("exec", container, "sh", "-c", _PROC, check=False)  # where there is no shell, inspect tells
