@@ -79,7 +79,8 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
 
 
 async def _case(bench: Bench, case: Case) -> tuple[float, list[list[float]], list[list[float]]]:
-    directory = bench.place(f"latency-{case.name.replace(' ', '-').replace('/', '-').replace('%', '')}")
+    # Short: in it is a Unix socket, whose whole path has 107 bytes (unix(7)).
+    directory = bench.place(f"latency-{case.agents}-{case.rate:g}-{case.budget:g}{'-file' if case.file else ''}")
     bench.say(f"latency: {case.name}: starting")
     async with (
         Fleet(directory, case.agents, case.commit_seconds) as fleet,
