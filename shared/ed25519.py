@@ -9,7 +9,7 @@ Files are PEM as RFC 8410 has it: `openssl genpkey -algorithm ed25519` makes one
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -102,7 +102,7 @@ def read(pem: bytes) -> PrivateKey | PublicKey:
     try:
         private = b"PRIVATE KEY-----" in pem
         key = serialization.load_pem_private_key(pem, None) if private else serialization.load_pem_public_key(pem)
-    except (TypeError, UnsupportedAlgorithm) as error:  # a passphrase is needed; an algorithm is not known
+    except (TypeError, UnsupportedAlgorithm, InternalError) as error:  # a passphrase; an algorithm that is not known, or does not fit
         raise ValueError("it cannot be used") from error
     if isinstance(key, Ed25519PrivateKey):
         return PrivateKey.of(key)

@@ -68,7 +68,12 @@ def test_a_pair_is_as_secret_as_any_key(tmp_path: Path) -> None:
 
 def test_pem_that_is_no_ed25519_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     text = PAIR.pem().decode()
-    for broken in (text[:-40], text.replace("MC4CAQ", "MC4CAR"), "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----"):
+    for broken in (
+        text[:-40],
+        text.replace("MC4CAQ", "MC4CAR"),
+        text.replace("K2Vw", "K2Vv"),
+        "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----",
+    ):
         with pytest.raises(ConfigError, match="openssl genpkey") as refused:
             keyring.read_key(write_key(tmp_path / "k", broken))
         assert broken.splitlines()[1] not in str(refused.value)
