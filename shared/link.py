@@ -65,6 +65,7 @@ class Link:
         self._client: login.SecureClient | None = None
         self._connected = asyncio.Event()
         self._closed = asyncio.Event()
+        self._ending = False  # a cancellation may be swallowed by nats-py, and whoever closes may be cancelled himself
         self._handlers: dict[str, Handler] = {}
         self._inbox = ""
         self._complaints: set[str] = set()
@@ -75,10 +76,12 @@ class Link:
     async def start(self) -> None:
         """Begin to connect, and go on for ever. Raises ConfigError where credentials or certificates cannot be used."""
         login.options(self._config)
+        self._ending = False
         self._task = asyncio.create_task(self._live(), name="nats connection")
 
     async def close(self) -> None:
         """End within about _CLOSE_S seconds, whatever state the server is in; what was written before is flushed."""
+        self._ending = True
         task, self._task = self._task, None
         while task is not None and not task.done():
             task.cancel()  # again and again: nats-py swallows a cancellation while it flushes
@@ -99,7 +102,7 @@ class Link:
             await asyncio.sleep(_WATCH_S / 10)  # nats-py has not told yet that it is gone
 
     async def _live(self) -> None:
-        while True:
+        while not self._ending:
             client = login.SecureClient()
             client.tls_wanted = login.wants_tls(self._config)
             try:

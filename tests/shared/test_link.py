@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from nats.errors import NoServersError
 
-from shared import jetstream, link
+from shared import jetstream, link, login
 from shared.backoff import Backoff
 from shared.config import NatsConfig
 from shared.errors import Transient
@@ -30,6 +31,29 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "_PING_INTERVAL_S", 0.05)
     monkeypatch.setattr(link, "_WATCH_S", 0.02)
     monkeypatch.setattr(link, "_CONNECT_TIMEOUT_S", 0.3)
+
+
+async def test_a_link_ends_though_a_cancellation_is_swallowed_and_its_closing_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `check` would hang for ever as its event loop ends."""
+    connecting = asyncio.Event()
+
+    async def connect(*_: object, **__: object) -> None:
+        connecting.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(WAIT_S)
+        raise NoServersError
+
+    monkeypatch.setattr(login.SecureClient, "connect", connect)
+    made = Connection(NatsConfig(url="nats://127.0.0.1:1"), "test", lambda _state, _detail: None)
+    await made.start()
+    task = made._task
+    assert task is not None
+    await connecting.wait()
+    closing = asyncio.create_task(made.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([task], timeout=WAIT_S)
+    assert task.done()
 
 
 # Half-open ----------------------------------------------------------------------------------------------------------
