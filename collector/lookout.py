@@ -160,8 +160,8 @@ class Lookout:
             self._state.trouble = None  # the same fault
             self._lost(error)
             return None, None, False
-        if self._source.kind != kind:
-            self._state.trouble = None  # of the way that was left
+        if self._source.kind != kind or self.failing:
+            self._state.trouble = None  # of the way that was left, or of the fault that is over
         self._back()
         if listed:
             self._learn(listed)
