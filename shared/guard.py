@@ -16,7 +16,7 @@ from .backoff import Backoff
 from .breaker import Breaker, State
 from .catalogue import LogEvent
 from .clock import Clock
-from .errors import Transient
+from .errors import Transient, WazuhJetstreamError
 from .health import Readiness
 from .telemetry import Telemetry
 
@@ -112,7 +112,7 @@ class Guard:
                 result = await attempt()
             except Transient as error:
                 self.failed(error)
-            except Exception:
+            except WazuhJetstreamError:
                 self.succeeded()  # it was reached, and refused: nobody who waits needs to wait on
                 raise
             else:

@@ -293,6 +293,16 @@ def test_a_failure_of_the_question_for_quiet_loses_no_row_and_is_told_next(rig: 
     assert (beat.kind, beat.source_state) == ("beat", "silent")
 
 
+def test_a_fault_that_is_over_between_the_questions_of_a_look_is_not_told_again(rig: Rig) -> None:
+    rig.step()
+    rig.source.failure = rig.source.quiet_failure = SourceUnavailable("silent", "no answer")
+    assert rig.step(POLL)[-1].source_state == "silent"
+    rig.source.failure = None  # it answers again, just after who is quiet was asked
+    assert rig.step(POLL)[-1].source_state == "ok"
+    rig.source.quiet_failure = None
+    assert {said.source_state for said in rig.step(POLL)} == {"ok"}
+
+
 def test_client_keys_are_told_as_they_change_also_while_the_database_is_lost(rig: Rig) -> None:
     rig.step()
     rig.source.failure = SourceUnavailable("silent", "no answer")
