@@ -89,8 +89,9 @@ class NatsServer:
         self.wait_for("Reloaded server configuration")
 
     def pause(self) -> None:
-        """Freeze: connections stay open and nothing answers."""
+        """Freeze: connections stay open and nothing answers. Returns when each of its threads has stopped."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """The end of a pause."""

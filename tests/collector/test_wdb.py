@@ -448,8 +448,10 @@ def test_a_large_table_is_probed_in_ranges(server: WdbServer, source: wdb.Socket
     assert len(server.requests) == 5
 
 
-def test_a_table_that_outgrew_the_probe_is_read_whole(server: WdbServer, source: wdb.SocketSource) -> None:
+def test_a_table_that_outgrew_the_probe_is_read_whole(server: WdbServer) -> None:
     fill(server, 3)
+    patient = wdb.Wdb(server.path, SystemClock(), 10.0)  # the daemon sums up the whole table
+    source = wdb.SocketSource(patient, SystemClock(), 0.01, 5.0, "node01")
     source.read()
     server.execute(
         "insert into agent (id, name, date_add, connection_status) "
@@ -460,6 +462,7 @@ def test_a_table_that_outgrew_the_probe_is_read_whole(server: WdbServer, source:
     assert grown.complete
     assert len(grown.rows) == 66_000
     assert source.poll() is None
+    patient.close()
 
 
 def test_columns_that_an_upgrade_changed_are_learnt_anew(server: WdbServer, source: wdb.SocketSource) -> None:
