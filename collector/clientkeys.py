@@ -88,6 +88,14 @@ class KeysFile:
         self.error = ""
         """One sentence where `state` is missing or denied."""
 
+    def stirred(self) -> bool:
+        """Whether it is not as it was read, or there again. One that may not be read shows only when that is tried."""
+        try:
+            stamp = _stamp(self._path.stat())
+        except OSError:
+            return self.state == "ok"
+        return stamp != self._seen if self.state == "ok" else self.state == "missing"
+
     def read_if_changed(self) -> Keys | None:
         """The entries, or None where the file is as it was or cannot be read: `state` says which."""
         try:

@@ -79,6 +79,7 @@ class FileSource:
         self._seen: _Stamp | None = None  # what has been read
         self._tried: _Stamp | None = None  # what was last asked for
         self._watch = _Watch(self._journal)
+        self._took: list[float] = []
         self.as_of = 0
         self.busy = 0.0
 
@@ -107,6 +108,13 @@ class FileSource:
 
     def poll(self) -> rows.Reading | None:
         """Every row if there was a commit. Raises SourceUnavailable."""
+        busy = self.busy
+        try:
+            return self._poll()
+        finally:
+            self._took.append(self.busy - busy)
+
+    def _poll(self) -> rows.Reading | None:
         now, open_before = self._clock.now_ms(), self._has_journal()
         if self._seen is None or self._stamp()[0] != self._seen:
             return self.read()
@@ -123,10 +131,15 @@ class FileSource:
         _, answer = self._query(lambda table: rows.keepalive_page(table, before, sample, after=0, limit=-1))
         return [(number, heard) for number, heard in answer if type(heard) is int]
 
-    def wait(self, seconds: float, stop: threading.Event) -> None:
+    def took(self) -> list[float]:
+        """See `sources.Source`."""
+        took, self._took = self._took, []
+        return took
+
+    def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
         """Until a commit, or for the lesser of `seconds` and poll_interval."""
         deadline = self._clock.monotonic() + min(seconds, self._poll_interval)
-        while not stop.is_set() and (left := deadline - self._clock.monotonic()) > 0:
+        while not stop.is_set() and (left := deadline - self._clock.monotonic()) > 0 and not stirred():
             if self._watch.begin():
                 if self._changed() or self._watch.unlinked(min(left, _LOOK)):
                     return

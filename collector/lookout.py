@@ -8,10 +8,12 @@ Rules
    no list and lives by the rows was heard of when the list was taken. The other way round, an agent that falls silent between
    the two would be in neither, and seem alive. What is wrong with that question is told by the next look, so that the rows of
    this one are not lost.
- * client.keys is looked at every time and read where it changed, or where all of it is to be told.
+ * client.keys is looked at every time, and whenever the source looks while it waits; it is read where it changed, or where all of
+   it is to be told.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, cast
@@ -42,6 +44,9 @@ class KeysFile(Protocol):
 
     state: KeysState
     error: str
+
+    def stirred(self) -> bool:
+        """Whether it may be worth reading again."""
 
     def read_if_changed(self) -> clientkeys.Keys | None:
         """All entries, or None where they are as they were or cannot be read: `state` says which."""
@@ -75,6 +80,7 @@ class _Source:
 
     look: Look
     quiet_as_of: int = 0
+    busy: float = 0.0  # seconds of the source's time that are counted
     trouble: SourceUnavailable | None = None  # met at the end of the last look
     refusal: str = ""
 
@@ -111,15 +117,22 @@ class Lookout:
         """Seconds until a failing source is asked again."""
         return self._guard.patience()
 
+    def rest(self, seconds: float, stop: threading.Event) -> None:
+        """Return when a look may find something, after `seconds` at the latest, at once where `stop` is set. A source that fails is
+        not waited on: it may not even be there."""
+        if self.failing:
+            stop.wait(seconds)
+        else:
+            self._source.wait(seconds, stop, self._keys.file.stirred)
+
     def look(self, *, whole: bool, quiet: bool, late: float) -> Finding:
         """Look at everything (`whole`) or at what moved, and who is quiet; `late` (seconds) is told as it is."""
         was, taken_at = self._state.look, self._clock.now_ms()
         if taken_at < was.taken_at:  # the clock was set back: nothing would seem newer until it has caught up
             self._state.quiet_as_of = 0
         self._look_at_keys(whole)
-        busy = self._source.busy
         reading, listed, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
-        self._telemetry.count("wazuh_jetstream_collector_source_busy_seconds_total", self._source.busy - busy)
+        self._count_cost()
         changes = self._absorb(reading) if reading else NO_CHANGES
         self._state.look = replace(
             self._state.look,
@@ -168,19 +181,18 @@ class Lookout:
         return reading, listed, True
 
     def _ask(self, *, everything: bool) -> Reading | None:
-        reading = self._source.read() if everything else self._probe()
+        reading = self._source.read() if everything else self._source.poll()
         if reading:
             kind = "full" if reading.complete else "partial"
             self._telemetry.count("wazuh_jetstream_collector_reads_total", kind=kind)
         return reading
 
-    def _probe(self) -> Reading | None:
-        self._telemetry.count("wazuh_jetstream_collector_probes_total")
-        busy = self._source.busy
-        try:
-            return self._source.poll()
-        finally:
-            self._telemetry.observe("wazuh_jetstream_collector_probe_seconds", self._source.busy - busy)
+    def _count_cost(self) -> None:
+        busy, self._state.busy = self._state.busy, self._source.busy
+        self._telemetry.count("wazuh_jetstream_collector_source_busy_seconds_total", self._state.busy - busy)
+        for seconds in (took := self._source.took()):
+            self._telemetry.observe("wazuh_jetstream_collector_probe_seconds", seconds)
+        self._telemetry.count("wazuh_jetstream_collector_probes_total", len(took))
 
     def _ask_quiet(self, taken_at: int) -> _Listed | None:
         """Active and pending agents without a keepalive for 1.5 periods; None: nothing newer is to be seen, or it was not answered."""

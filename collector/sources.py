@@ -11,7 +11,7 @@ Rules
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from shared import clock as clocks
@@ -21,6 +21,7 @@ from shared.models import SourceKind
 
 from . import globaldb, wdb
 from .rows import Reading
+from .socketsource import SocketSource
 
 if TYPE_CHECKING:
     from shared import config as configs
@@ -32,7 +33,7 @@ RETRY_HIGHEST: Final = 60.0
 
 
 class Source(Protocol):
-    """Where rows come from. Every method but `moved`, `wait` and `close` raises SourceUnavailable(state, sentence)."""
+    """Where rows come from. Every method but `moved`, `took`, `wait` and `close` raises SourceUnavailable(state, sentence)."""
 
     @property
     def kind(self) -> SourceKind:
@@ -60,8 +61,12 @@ class Source(Protocol):
         """(id, last_keepalive) of active and pending agents whose last_keepalive is below `before` (Unix seconds), and of
         the agents in `sample`; an agent without a keepalive is left out."""
 
-    def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Return when it is time for the next poll(), after `seconds` at the latest, at once where `stop` is set."""
+    def took(self) -> list[float]:
+        """Seconds for which the source was busy with each look that asked whether anything moved, since this was last asked."""
+
+    def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
+        """Return when a poll() may find something, after `seconds` at the latest, at once where `stop` is set; also where
+        `stirred` says so, which is asked now and then."""
 
     def close(self) -> None:
         """Let go of everything that is open."""
@@ -134,9 +139,13 @@ class AutoSource:
         """See Source."""
         return self._current.keepalives(before, sample)
 
-    def wait(self, seconds: float, stop: threading.Event) -> None:
+    def took(self) -> list[float]:
         """See Source."""
-        self._current.wait(seconds, stop)
+        return self._socket.took() + self._file.took()
+
+    def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
+        """See Source."""
+        self._current.wait(seconds, stop, stirred)
 
     def close(self) -> None:
         """Close both."""
@@ -151,5 +160,5 @@ def open_source(config: "configs.Config", clock: clocks.Clock, own: str) -> Sour
     if wazuh.source == "file":
         return file
     database = wdb.Wdb(wazuh.socket_path, clock, collector.request_timeout)
-    socket = wdb.SocketSource(database, clock, collector.source_budget, wazuh.poll_interval, own)
+    socket = SocketSource(database, clock, collector.source_budget, wazuh.poll_interval, own)
     return socket if wazuh.source == "socket" else AutoSource(socket, file, clock)

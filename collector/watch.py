@@ -6,7 +6,6 @@ Rules
  * A look is whole where a full is due, where none of this boot was said, where a gap is owed, or where something was
    dropped unsent and nothing waits any more.
  * A gap's full is tried again at most once per poll_interval: where the disk or NATS refuses it, trying faster helps nobody.
- * A source that fails is not waited on: it may not even be there.
 """
 
 import logging
@@ -140,11 +139,8 @@ class Watch:
         self._said.disk_complaint = str(error)
 
     def _rest(self, stop: threading.Event) -> None:
-        now = self._clock.monotonic()
-        if self._lookout.failing:
-            stop.wait(self._plan.rest(now, self._lookout.patience()))
-        else:
-            self._source.wait(self._plan.rest(now, self._poll_interval), stop)
+        longest = self._lookout.patience() if self._lookout.failing else self._poll_interval
+        self._lookout.rest(self._plan.rest(self._clock.monotonic(), longest), stop)
 
     def _measure(self, late: float) -> None:
         self._telemetry.gauge("wazuh_jetstream_collector_late_seconds", late)

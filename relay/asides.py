@@ -26,7 +26,7 @@ class _Telling:
             return
         there = self.agent._replace(manager_node=node)
         event = telling.event(self._fleet, there, kind, reason, self.agent.status, at, late=self._late)
-        self.events.append(replace(event, left=left))
+        self.events.append(event._replace(left=left))
         self.agent = self.agent._replace(last_event_id=event.event_id)
 
 

@@ -17,9 +17,8 @@ A message that the server refused is stood for by another one under its sequence
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from . import events
 from .events import Message
@@ -37,8 +36,7 @@ WRAPPING: Final = "wazuh-encryption"
 _compact: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """What a message says of its place. `chain` is empty where it was decided before there was a chain."""
 
     chain: str
@@ -48,8 +46,7 @@ class Link:
 NO_LINK: Final = Link("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A chain up to a message: that one's sequence and digest. `chain` is empty where none has begun."""
 
     chain: str
@@ -57,8 +54,7 @@ class Head:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Linked:
+class Linked(NamedTuple):
     """A message with its place in the chain."""
 
     sequence: int

@@ -4,8 +4,7 @@ A *claim* is a row that may speak. Its *contact* is when the agent was last hear
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from shared import models
 from shared.models import AgentRow
@@ -21,9 +20,8 @@ NOBODY: Final = ("unknown", "undefined", "")
 """node_name before an agent's first keepalive (schema_global.sql), and of a node without a name (cluster_utils.c)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A row that may speak for an agent."""
+class Claim(NamedTuple):
+    """A row that may speak for an agent. A tuple, for deciding makes one of each row that it looks at."""
 
     node: Node
     row: AgentRow
@@ -76,8 +74,7 @@ class Claim:
 # Rules 1, 3 and 5: who may speak ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Voices:
+class Voices(NamedTuple):
     """The claims that speak, silent mirrors left out, and the stream time (Unix ms) at which one more may."""
 
     claims: tuple[Claim, ...]
@@ -120,15 +117,15 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
         and (claim := _claim(fleet, node, row)) is not None
         and _counts(fleet, claim, agent)
     ]
-    found = [replace(claim, mirror=False) if _knocked_here(fleet, claim, found) else claim for claim in found]
-    copies = {claim: _copy(fleet, claim, found) for claim in found if claim.mirror}
-    mirrors = [claim for claim, again_at in copies.items() if again_at == 0]
+    found = [claim._replace(mirror=False) if _knocked_here(fleet, claim, found) else claim for claim in found]
+    copies = [(claim, _copy(fleet, claim, found)) for claim in found if claim.mirror]
+    mirrors = [claim for claim, again_at in copies if again_at == 0]
     own = [c for c in found if not c.mirror and not _silenced(c, mirrors, fleet.policy.sync_jitter) and not _echoes(c, found)]
     # An active row without a node was never written by a remoted, which names itself: a sync met an id that is used anew.
-    nameless = [claim for claim in copies if claim.row.node_name in NOBODY and claim.row.status != "active"]
+    nameless = [claim for claim, _ in copies if claim.row.node_name in NOBODY and claim.row.status != "active"]
     stops = (c for c in found if c.stopped and not c.worker and c.node.fresh and c not in mirrors)
     disputed = tuple(stop for stop in stops if not _echoes(stop, found) and not _is_anothers(stop))
-    return Voices(tuple(own + mirrors or nameless), min(filter(None, copies.values()), default=None), tuple(found), disputed)
+    return Voices(tuple(own + mirrors or nameless), min((at for _, at in copies if at), default=None), tuple(found), disputed)
 
 
 def of(fleet: Fleet, node: Node, number: int) -> Claim | None:

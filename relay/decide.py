@@ -27,8 +27,8 @@ Rules (numbers as in the README's table of rules)
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from shared import models
 from shared.models import AgentRow
@@ -61,8 +61,7 @@ def decide(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> Decision:
 # Judging one agent --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """What became of one agent: its new state (None: it is no agent any more) and the events on the way."""
 
     number: int
@@ -91,7 +90,7 @@ def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
     if ghost is None or ghost.name == known.name:
         return judged
     haunt = asides.haunted(fleet, number, ghost, now, late=late)
-    return replace(judged, events=(*judged.events, *haunt.events), ghost=haunt.ghost)
+    return judged._replace(events=(*judged.events, *haunt.events), ghost=haunt.ghost)
 
 
 def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: bool) -> Judged:
@@ -100,13 +99,13 @@ def _weigh(fleet: Fleet, known: Agent, now: int, made: list[Event], *, late: boo
     judged = _hear(fleet, known, claim, voices, now, made, late=late)
     agent, more = asides.judge(fleet, judged.agent or known, None if judged.older else claim, voices.heard, now, late=late)
     if more or agent is not judged.agent:
-        judged = replace(judged, agent=agent, events=(*judged.events, *more))
+        judged = judged._replace(agent=agent, events=(*judged.events, *more))
     if agent.hold is not None:
         return judged
     again_at = min(filter(None, (voices.again_at, _proves_life_at(fleet, judged, agent, claim, voices.claims))), default=None)
     if again_at is None:
         return judged
-    return replace(judged, agent=agent._replace(hold=Hold("again", agent.since, again_at)))
+    return judged._replace(agent=agent._replace(hold=Hold("again", agent.since, again_at)))
 
 
 def _proves_life_at(fleet: Fleet, judged: Judged, agent: Agent, claim: Claim | None, found: Sequence[Claim]) -> int | None:

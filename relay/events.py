@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
 import rfc8785
@@ -88,8 +88,7 @@ COVERED_PREFIXES: Final = ("wazuh-", "ce-")
 """Headers that mean something and are covered by the signature; the signature itself is not (sealing.SIGNATURE_HEADER)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One change of one agent. Times are Unix seconds as Wazuh recorded them."""
 
     kind: Kind
@@ -128,8 +127,7 @@ class Summary:
     changes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message to be sealed and published. `body` is RFC 8785 JSON without a signature."""
 
     subject: str

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Final
 
@@ -322,7 +322,7 @@ def instead(out: Outgoing, reason: str, subject: str) -> Message:
     told = events.left_out(subject, left, out.sequence, reason)
     if not out.link.chain:
         return told
-    return replace(told, headers={**told.headers, events.H_DIGEST: chain.digest_of(left, out.sequence, out.position, out.link)})
+    return told._replace(headers={**told.headers, events.H_DIGEST: chain.digest_of(left, out.sequence, out.position, out.link)})
 
 
 def stale_writer(stream: str, last: jsapi.StoredMessage) -> str:

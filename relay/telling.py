@@ -1,7 +1,6 @@
 """What is decided, put into events. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from shared import models
 
@@ -18,7 +17,7 @@ def again(fleet: Fleet, happened: Sequence[Event]) -> tuple[Event, ...]:
         ghost.name for ghost in fleet.ghosts.values() if ghost.date_add
     }
     return tuple(
-        replace(event, reason="reregistered") if event.kind == "registered" and event.agent_name in gone else event for event in happened
+        event._replace(reason="reregistered") if event.kind == "registered" and event.agent_name in gone else event for event in happened
     )
 
 

@@ -8,9 +8,10 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from .errors import Quarantine, Transient, Unreachable
 from .logs import printable
@@ -18,14 +19,13 @@ from .logs import printable
 # Values -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message to publish. `shared`: more headers, the very same object in messages that follow each other and have them in common."""
 
     subject: str
     body: bytes
     headers: Mapping[str, str]
-    shared: Mapping[str, str] = field(default_factory=dict)
+    shared: Mapping[str, str] = MappingProxyType({})
 
     @property
     def all_headers(self) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """cost: what a collector takes of its host, with TLS, signatures, metrics, health and spool, without OTLP; fleets write real keepalives.
 
 The share of wazuh-db's time is the count of looks and reads times what they cost the real daemon, not the simulator's own time. Of a
-daemon of 4.14 a probe was measured; a glance is taken for the share of that which it is here, of the same rows.
+daemon of 4.14 a probe was measured; a glance is taken for the share of that which it is here, of the same rows. The collector may look
+as often as it would there: its budget is as many times larger as the simulator is slower (`probing`).
 """
 
 import asyncio
@@ -54,11 +55,13 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
         directory = bench.place(f"cost-{agents}-{signature}")
         bench.say(f"cost: {what}: starting")
         async with Fleet(directory, agents) as fleet, Stage(directory, tls=True, signature=signature) as stage:
-            collector = await stage.start_collector(fleet.manager.home, {"wazuh__source": "socket"})
+            cost = probing.measured(directory / "probing.db", agents)
+            budget = min(0.5, BUDGET / 100 * await asyncio.to_thread(cost.slowness, fleet.manager.socket))
+            settings = {"wazuh__source": "socket", "collector__source_budget": f"{budget:.4f}"}
+            collector = await stage.start_collector(fleet.manager.home, settings)
             authority = () if stage.authority is None else ("--authority", str(stage.authority))
             idle = await stage.start(*script("idle.py"), "--url", stage.url, *authority)
-            look = probing.measured(directory / "probing.db", agents).real_glance
-            async for figure in _figures(bench, agents, what, bars, collector, idle.pid, look):
+            async for figure in _figures(bench, agents, what, bars, collector, idle.pid, cost.real_glance):
                 yield figure
 
 

@@ -1,7 +1,7 @@
 """latency: from a status written in wazuh-db to its event in a durable consumer's hands.
 
-`collector.source_budget` is a share of wazuh-db's time, and what is meant is the real daemon's: where the simulator takes longer for
-the same rows, the budget is as many times larger, and the note says so.
+`collector.source_budget` is a share of wazuh-db's time, and what is meant is the real daemon's: where the simulator takes longer to
+answer the same question, the budget is as many times larger, and the note says so.
 
 Rounds are interleaved with the bare loop's (`bare.py`) on the same manager and nats-server; the relay is frozen meanwhile. (A
 collector that is frozen in the middle of a look would take that for wazuh-db's time, and look more rarely.)
@@ -11,7 +11,6 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tests.bench import bare, probing
@@ -89,15 +88,12 @@ async def _case(bench: Bench, case: Case) -> tuple[float, list[list[float]], lis
         Subscriber(stage.url, bare.STREAM, bare.SUBJECT, of_bare, make=True) as floor,
     ):
         await stage.start_relay()
-        budget = min(0.5, case.budget * await asyncio.to_thread(_slowness, directory, case.agents))
+        cost = probing.measured(directory / "probing.db", case.agents)
+        budget = min(0.5, case.budget * await asyncio.to_thread(cost.slowness, fleet.manager.socket))
         settings = {"wazuh__source": "file" if case.file else "socket", "collector__source_budget": f"{budget:.4f}"}
         await stage.start_collector(fleet.manager.home, settings)
         other = await _bare(stage, fleet, case)
         return budget, *await _rounds(bench, case, fleet, stage, other, events, floor)
-
-
-def _slowness(directory: Path, agents: int) -> float:
-    return probing.measured(directory / "probing.db", agents).slowness
 
 
 async def _bare(stage: Stage, fleet: Fleet, case: Case) -> Callable[[bytes], None]:

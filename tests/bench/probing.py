@@ -1,20 +1,25 @@
-"""What looking costs: the real daemon, as it was measured, and this machine's SQLite on the same rows.
+"""What looking costs: the real daemon, as it was measured, this machine's SQLite on the same rows, and the simulator over its socket.
 
-Of a wazuh-db of 4.14 a probe was measured; a glance is taken for the share of that which it is here.
+Of a wazuh-db of 4.14 a probe was measured, over its socket; a glance is taken for the share of that which it is here in SQLite alone.
 """
 
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Final
 
 from collector import rows
+from collector.wdb import Wdb
+from shared.clock import SystemClock
 from tests.bench.fleet import NODE, row
 from tests.manager import schema
 
 TRIES: Final = 15
+LOOKS: Final = 100  # over the socket: a fleet of ten seconds' rhythm writes in every second one
+BETWEEN_S: Final = 0.02
+PATIENCE: Final = 10.0
 PROBE_S: Final = (0.0004, 1_000), (0.0033, 10_000)
 """(seconds, agents) of one probe on the real daemon."""
 
@@ -26,16 +31,24 @@ class Cost:
     probe: float  # here
     glance: float  # here
     real_probe: float  # on the real daemon
+    sql: str  # of a glance
 
     @property
     def real_glance(self) -> float:
         """On the real daemon, very likely."""
         return self.real_probe * self.glance / self.probe
 
-    @property
-    def slowness(self) -> float:
-        """How many times as long as the real daemon this machine takes."""
-        return max(1.0, self.probe / self.real_probe)
+    def slowness(self, socket: Path) -> float:
+        """How many times as long as the real daemon a simulated one takes, with what it has to do meanwhile: what a collector waits for a
+        glance is what it counts of its budget. Blocks for two seconds and more."""
+        daemon, times = Wdb(socket, SystemClock(), PATIENCE), list[float]()
+        with closing(daemon):
+            for _ in range(LOOKS):
+                began = time.perf_counter()
+                daemon.select(self.sql)
+                times.append(time.perf_counter() - began)
+                time.sleep(BETWEEN_S)
+        return max(1.0, fmean(times) / self.real_glance)
 
 
 def probe_seconds(agents: int) -> float:
@@ -55,11 +68,12 @@ def measured(path: Path, agents: int) -> Cost:
         database.execute("COMMIT")
         have = [name for _, name, *_ in database.execute("PRAGMA table_info(agent)")]
         table = rows.schema(have, 0, "7", NODE)
-        spent: dict[str, list[float]] = {rows.glance(table): [], rows.probe(table, 0, None): []}
+        sql = rows.glance(table)
+        spent: dict[str, list[float]] = {sql: [], rows.probe(table, 0, None): []}
         for _ in range(TRIES):
             for sql, times in spent.items():
                 began = time.perf_counter()
                 database.execute(sql).fetchall()
                 times.append(time.perf_counter() - began)
     glance, probe = (median(times) for times in spent.values())
-    return Cost(probe, glance, probe_seconds(agents))
+    return Cost(probe, glance, probe_seconds(agents), sql)

@@ -85,8 +85,12 @@ class FakeSource:
         self._happen()
         return answer
 
-    def wait(self, seconds: float, stop: threading.Event) -> None:
-        stop.wait(min(seconds, 0.002))
+    def took(self) -> list[float]:
+        return []
+
+    def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
+        if not stirred():
+            stop.wait(min(seconds, 0.002))
 
     def close(self) -> None:
         self.closed = True
@@ -134,6 +138,9 @@ class FakeKeysFile:
         self._seen = -1
         self.state: KeysState = "unread"
         self.error = ""
+
+    def stirred(self) -> bool:
+        return self._seen != self._keys.version
 
     def read_if_changed(self) -> Keys | None:
         self.state, self.error = self._keys.state, self._keys.error

@@ -165,3 +165,22 @@ def test_a_refusal_of_the_system_is_told_as_denied(tmp_path: Path, monkeypatch: 
     file = clientkeys.KeysFile(tmp_path / "client.keys")
     assert file.read_if_changed() is None
     assert file.state == "denied"
+
+
+def test_what_stirred_is_read_and_nothing_else_stirs(tmp_path: Path) -> None:
+    """It is asked many times a second; where the file may not be read, only trying shows that it may be now."""
+    path = tmp_path / "client.keys"
+    file = clientkeys.KeysFile(path)
+    file.read_if_changed()
+    told = [file.stirred()]
+    for text in ("001 a any k\n", "001 a any k\n002 b any k\n"):
+        path.write_text(text)
+        told.append(file.stirred())
+        file.read_if_changed()
+        told.append(file.stirred())
+    path.unlink()
+    told.append(file.stirred())
+    path.mkdir()
+    file.read_if_changed()
+    told.append(file.stirred())
+    assert told == [False, True, False, True, False, True, False]

@@ -284,7 +284,7 @@ def test_an_unfinished_transaction_of_a_killed_daemon_waits_for_wazuh_db(writer:
 
 def waits(source: globaldb.FileSource, seconds: float = 20.0) -> tuple[threading.Thread, threading.Event]:
     stop = threading.Event()
-    thread = threading.Thread(target=source.wait, args=(seconds, stop), daemon=True)
+    thread = threading.Thread(target=source.wait, args=(seconds, stop, lambda: False), daemon=True)
     thread.start()
     return thread, stop
 
@@ -321,10 +321,10 @@ def test_a_commit_without_a_journal_to_watch_ends_the_wait_as_well(
 
 def test_a_wait_ends_with_stop_and_with_its_time(writer: sqlite3.Connection, source: globaldb.FileSource) -> None:
     source.read()
-    source.wait(0.01, threading.Event())
+    source.wait(0.01, threading.Event(), lambda: False)
     writer.execute("begin")
     writer.execute("update agent set name = 'x'")
-    source.wait(0.01, threading.Event())
+    source.wait(0.01, threading.Event(), lambda: False)
     thread, stop = waits(source)
     stop.set()
     thread.join(10)
@@ -333,7 +333,7 @@ def test_a_wait_ends_with_stop_and_with_its_time(writer: sqlite3.Connection, sou
 
 def test_a_missing_file_is_waited_for_in_peace(path: Path) -> None:
     source = globaldb.FileSource(path, SystemClock(), 0.05)
-    source.wait(3600, threading.Event())
+    source.wait(3600, threading.Event(), lambda: False)
     source.close()
 
 
@@ -342,7 +342,7 @@ def test_nothing_but_the_journal_is_watched(writer: sqlite3.Connection, path: Pa
     source.read()
     writer.execute("begin")
     writer.execute("update agent set name = 'x'")
-    source.wait(0.01, threading.Event())
+    source.wait(0.01, threading.Event(), lambda: False)
     for number in range(20):
         (path.parent / f"{number}.db").touch()
         (path.parent / f"{number}.db").unlink()

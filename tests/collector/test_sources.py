@@ -69,7 +69,7 @@ def test_auto_reads_the_file_where_no_socket_answers_and_tries_the_socket_again(
     kinds.append(opened.kind)
     assert opened.as_of == START_MS
     assert opened.poll() is None
-    opened.wait(0, threading.Event())
+    opened.wait(0, threading.Event(), lambda: False)
     with home.daemon() as daemon:
         home.clock.advance(sources.RETRY_FIRST / 2)
         assert opened.poll() is None

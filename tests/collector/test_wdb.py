@@ -1,6 +1,5 @@
 """Against a real unix socket with the real framing, and SQLite behind it; what goes wrong there goes wrong here."""
 
-import json
 import socket
 import struct
 import threading
@@ -9,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from collector import cadence, rows, wdb
+from collector import rows, wdb
 from shared.clock import SystemClock
 from shared.errors import SourceUnavailable
-from tests.clock import ManualClock
 from tests.collector import schemas
 from tests.collector.as_nobody import as_nobody
-from tests.collector.wdb_server import MAX, WdbServer, frame
+from tests.collector.wdb_server import MAX, WdbServer, close_mid_frame, frame
 
 TIMEOUT = 0.2
 
@@ -32,24 +30,6 @@ def database(server: WdbServer) -> Iterator[wdb.Wdb]:
     connection = wdb.Wdb(server.path, SystemClock(), TIMEOUT)
     yield connection
     connection.close()
-
-
-@pytest.fixture
-def source(database: wdb.Wdb) -> wdb.SocketSource:
-    return wdb.SocketSource(database, SystemClock(), 0.01, 5.0, "node01")
-
-
-def fill(server: WdbServer, count: int) -> None:
-    server.many(schemas.INSERT, [schemas.agent(number) for number in range(1, count + 1)])
-
-
-def ids(reading: rows.Reading | None) -> list[int]:
-    assert reading is not None
-    return [row.id for row in reading.rows]
-
-
-def selects(server: WdbServer) -> list[str]:
-    return [request.removeprefix("global sql ") for request in server.requests]
 
 
 # One request --------------------------------------------------------------------------------------------------------
@@ -99,11 +79,6 @@ def test_what_the_daemon_says_is_in_the_sentence(database: wdb.Wdb) -> None:
     assert database.connections == 1, "an err leaves the connection good"
 
 
-def _close_mid_frame(connection: socket.socket, _: str, answer: bytes) -> None:
-    connection.sendall(frame(answer)[:-3])
-    connection.shutdown(socket.SHUT_RDWR)
-
-
 def _close(connection: socket.socket, _: str, __: bytes) -> None:
     connection.shutdown(socket.SHUT_RDWR)
 
@@ -113,7 +88,7 @@ def _send(payload: bytes) -> object:
 
 
 FAULTS = [
-    (_close_mid_frame, "garbled", "in the middle"),
+    (close_mid_frame, "garbled", "in the middle"),
     (_send(struct.pack("<I", MAX + 1)), "garbled", "65537 bytes"),
     (_send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "garbled", "bytes"),
     (_send(frame(b"unk")), "garbled", "unk"),
@@ -204,369 +179,3 @@ def test_a_socket_of_another_group(open_dir: Path) -> None:
         told = as_nobody(ask)
     assert told.startswith("denied: ")
     assert "group wazuh" in told
-
-
-# Reading ------------------------------------------------------------------------------------------------------------
-
-
-def test_every_row_by_pages_below_the_cut(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 2500)
-    reading = source.read()
-    assert ids(reading) == list(range(1, 2501))
-    assert reading.complete
-    assert (reading.gone, reading.refused, reading.unreadable, reading.db_version) == ((), 0, (), 7)
-    assert reading.cost > 0
-    pages = [select for select in selects(server) if "order by id limit" in select]
-    assert len(pages) < 8
-    assert source.as_of == reading.as_of
-
-
-def test_as_of_is_the_time_before_the_first_question(server: WdbServer, database: wdb.Wdb) -> None:
-    clock = ManualClock(now_ms=5_000)
-    source = wdb.SocketSource(database, clock, 0.01, 5.0, "node01")
-
-    def late(connection: socket.socket, _: str, answer: bytes) -> None:
-        clock.advance(1)
-        connection.sendall(frame(answer))
-
-    server.behave(*[None] * 4, late)
-    assert source.read().as_of == 5_000
-    assert source.poll() is None
-    assert source.as_of == 6_000
-
-
-def test_an_answer_that_is_cut_is_asked_for_in_halves_and_pages_grow_again(server: WdbServer, source: wdb.SocketSource) -> None:
-    server.many(schemas.INSERT, [(n, "n" * 250, "i" * 250, "any", "k", 1, None, "active") for n in range(1, 1001)])
-    assert ids(source.read()) == list(range(1, 1001))
-    limits = [int(select.rpartition(" ")[2]) for select in selects(server) if "limit" in select]
-    assert limits[:3] == [400, 200, 100]
-    server.execute("update agent set name = 'n', ip = 'i'")
-    del server.requests[:]
-    source.read()
-    limits = [int(select.rpartition(" ")[2]) for select in selects(server) if "limit" in select]
-    assert limits == sorted(limits)
-    assert limits[-1] > limits[0]
-
-
-def test_a_row_that_does_not_fit_into_an_answer_is_refused_alone(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 30)
-    server.execute("update agent set name = ? where id = 17", "x" * 100_000)
-    reading = source.read()
-    assert ids(reading) == [number for number in range(1, 31) if number != 17]
-    assert (reading.refused, reading.unreadable) == (1, (17,))
-    assert "agent 17" in reading.refusal
-    assert source.poll() is None
-    server.execute("update agent set connection_status = 'pending' where id in (16, 17, 18)")
-    changed = source.poll()
-    assert ids(changed) == [16, 18]
-    assert changed is not None
-    assert changed.unreadable == (17,)
-
-
-def test_text_that_is_no_utf8_does_not_cost_the_page(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 2)
-    server.execute("update agent set name = cast(x'77ff62' as text) where id = 1")
-    assert [row.name for row in source.read().rows] == ["w\ufffdb", "agent-2"]
-
-
-def test_a_page_that_does_not_go_on_ends_in_a_sentence_not_in_a_loop(server: WdbServer, source: wdb.SocketSource) -> None:
-    server.behave(*[None] * 4, lambda connection, _, __: connection.sendall(frame(b"due []")))
-    with pytest.raises(SourceUnavailable, match="behind 0") as caught:
-        source.read()
-    assert caught.value.state == "garbled"
-
-
-def test_due_pages_are_followed(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 5)
-
-    def two(connection: socket.socket, _: str, answer: bytes) -> None:
-        connection.sendall(frame(b"due " + json.dumps(json.loads(answer[3:])[:2]).encode()))
-
-    server.behave(*[None] * 4, two, two)
-    assert ids(source.read()) == [1, 2, 3, 4, 5]
-
-
-# What moved ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_first_poll_reads_everything(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 3)
-    reading = source.poll()
-    assert ids(reading) == [1, 2, 3]
-    assert reading is not None
-    assert reading.complete
-
-
-def test_keepalives_alone_are_nothing(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 100)
-    source.read()
-    server.execute("update agent set last_keepalive = last_keepalive + 20")
-    assert source.poll() is None
-
-
-def test_what_moved_is_read_and_nothing_else(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 1000)
-    source.read()
-    server.execute("update agent set connection_status='disconnected', status_code=4, disconnection_time=9 where id in (7, 700)")
-    reading = source.poll()
-    assert ids(reading) == [7, 700]
-    assert reading is not None
-    assert not reading.complete
-    assert [row.status for row in reading.rows] == ["disconnected", "disconnected"]
-    assert source.poll() is None
-
-
-def test_agents_that_come_and_go_are_told_by_id(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 50)
-    source.read()
-    server.execute("delete from agent where id in (3, 4)")
-    server.many(schemas.INSERT, [schemas.agent(number, "never_connected") for number in (51, 60)])
-    server.execute("update agent set connection_status = 'pending' where id = 5")
-    reading = source.poll()
-    assert ids(reading) == [51, 60, 5]
-    assert reading is not None
-    assert reading.gone == (3, 4)
-    assert source.poll() is None
-
-
-def test_a_disconnection_time_that_moved_alone_is_found(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 50)
-    server.execute("update agent set connection_status='disconnected', status_code=4, disconnection_time=100 where id <= 20")
-    source.read()
-    server.execute("update agent set disconnection_time=200 where id = 11")
-    assert ids(source.poll()) == [11]
-    assert source.poll() is None
-
-
-def test_a_disconnection_time_that_moved_behind_another_change_is_found_one_look_later(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 50)
-    server.execute("update agent set connection_status='disconnected', status_code=4, disconnection_time=100 where id <= 20")
-    source.read()
-    server.execute("update agent set disconnection_time=200 where id = 11")
-    server.execute("update agent set connection_status='pending' where id = 30")
-    assert ids(source.poll()) == [30]
-    assert ids(source.poll()) == [11]
-    assert source.poll() is None
-
-
-def test_a_reused_id_is_seen_by_its_date(server: WdbServer, source: wdb.SocketSource) -> None:
-    server.many(schemas.INSERT, [schemas.agent(number, "never_connected") for number in (1, 2)])
-    source.read()
-    server.execute("update agent set name = 'dd', date_add = date_add + 1 where id = 2")
-    reading = source.poll()
-    assert reading is not None
-    assert reading.complete
-    assert reading.rows[1].name == "dd"
-
-
-def test_a_change_between_probe_and_reading_is_not_lost_when_it_is_undone(server: WdbServer, source: wdb.SocketSource) -> None:
-    """What is remembered is what was told, not what the probe showed."""
-    fill(server, 5)
-    source.read()
-    server.execute("update agent set connection_status = 'pending' where id = 2")
-
-    def change_first(connection: socket.socket, request: str, _: bytes) -> None:
-        server.execute("update agent set connection_status = 'disconnected' where id = 2")
-        connection.sendall(frame(server.answer(request)))
-
-    server.behave(None, change_first)
-    reading = source.poll()
-    assert reading is not None
-    assert [row.status for row in reading.rows] == ["disconnected"]
-    server.execute("update agent set connection_status = 'pending' where id = 2")
-    reading = source.poll()
-    assert reading is not None
-    assert [row.status for row in reading.rows] == ["pending"]
-
-
-def test_what_was_fetched_before_a_fault_is_told_after_it(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 2000)
-    source.read()
-    server.execute("update agent set connection_status = 'pending'")
-    server.behave(None, None, _close_mid_frame)
-    with pytest.raises(SourceUnavailable):
-        source.poll()
-    assert ids(source.poll()) == list(range(1, 2001))
-
-
-def test_an_idle_node_is_asked_for_its_changes_alone(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 10)
-    source.read()
-    source.poll()
-    source.poll()
-    del server.requests[:]
-    assert source.poll() is None
-    assert selects(server) == [rows.TOTAL_CHANGES]
-    server.execute("update agent set connection_status = 'pending' where id = 1")
-    assert ids(source.poll()) == [1]
-    del server.requests[:]
-    source.poll()
-    assert rows.TOTAL_CHANGES not in selects(server), "a busy node is probed at once"
-
-
-def test_keepalives_cost_a_glance_and_now_and_then_a_probe(server: WdbServer, database: wdb.Wdb) -> None:
-    """A sum may miss what makes itself up: at each poll_interval the whole probe is asked for."""
-    watch = ManualClock()
-    source = wdb.SocketSource(database, watch, 0.01, 5.0, "node01")
-    fill(server, 10)
-    source.read()
-    asked = []
-    for seconds in (0.0, 1.0, 5.0, 1.0):
-        watch.advance(seconds)
-        server.execute("update agent set last_keepalive = last_keepalive + 1")
-        del server.requests[:]
-        assert source.poll() is None
-        asked.append([" g from" in sql for sql in selects(server)])
-    assert asked == [[False], [True], [False], [True]]
-
-
-def test_another_daemon_counts_its_changes_anew(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 10)
-    source.read()
-    source.poll()
-    source.poll()
-    changes = server.db.total_changes
-    server.restart()
-    server.execute("update agent set connection_status = 'pending' where id = 1")
-
-    def same(connection: socket.socket, _: str, __: bytes) -> None:
-        connection.sendall(frame(b'ok [{"c":%d}]' % changes))
-
-    server.behave(same)
-    source.poll()
-    server.execute("update agent set connection_status = 'disconnected' where id = 1")
-    assert ids(source.poll()) == [1]
-
-
-def test_a_large_table_is_probed_in_ranges(server: WdbServer, source: wdb.SocketSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "PROBE_RANGE", 100)
-    fill(server, 350)
-    source.read()
-    server.execute("update agent set connection_status = 'pending' where id in (1, 100, 101, 350)")
-    del server.requests[:]
-    assert ids(source.poll()) == [1, 100, 101, 350]
-    assert len(server.requests) == 5
-
-
-def test_a_table_that_outgrew_the_probe_is_read_whole(server: WdbServer) -> None:
-    fill(server, 3)
-    patient = wdb.Wdb(server.path, SystemClock(), 10.0)  # the daemon sums up the whole table
-    source = wdb.SocketSource(patient, SystemClock(), 0.01, 5.0, "node01")
-    source.read()
-    server.execute(
-        "insert into agent (id, name, date_add, connection_status) "
-        "with recursive n(i) as (select 4 union all select i + 1 from n where i < 66000) select i, 'a', 1, 'active' from n"
-    )
-    grown = source.poll()
-    assert grown is not None
-    assert grown.complete
-    assert len(grown.rows) == 66_000
-    assert source.poll() is None
-    patient.close()
-
-
-def test_columns_that_an_upgrade_changed_are_learnt_anew(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 3)
-    source.read()
-    server.execute("alter table agent drop column node_name")
-    server.execute("update agent set connection_status = 'pending' where id = 1")
-    reading = source.poll()
-    assert ids(reading) == [1, 2, 3]
-    assert reading is not None
-    assert reading.complete
-    assert reading.rows[0].node_name is None
-
-
-def test_sums_that_overflow_are_read_whole(server: WdbServer, source: wdb.SocketSource) -> None:
-    """A hostile disconnection_time makes SQLite's sum() raise."""
-    fill(server, 3)
-    server.execute("update agent set disconnection_time = 9223372036854775807, id = id * 1000")
-    reading = source.read()
-    assert (reading.refused, reading.unreadable) == (3, (1000, 2000, 3000))
-    again = source.poll()
-    assert again is not None
-    assert again.complete
-
-
-def test_an_agent_that_cannot_be_read_is_neither_gone_nor_in_the_way(tmp_path: Path) -> None:
-    with WdbServer(tmp_path / "wdb") as server:
-        schemas.create(server.db, checked=False)
-        server.many(schemas.INSERT, [schemas.agent(1), schemas.agent(2, "quarantined"), schemas.agent(3)])
-        source = wdb.SocketSource(wdb.Wdb(server.path, SystemClock(), TIMEOUT), SystemClock(), 0.01, 5.0, "node01")
-        reading = source.read()
-        assert (ids(reading), reading.unreadable, reading.refused) == ([1, 3], (2,), 1)
-        assert source.poll() is None
-        server.execute("update agent set connection_status = 'active' where id = 2")
-        assert ids(source.poll()) == [2]
-        source.close()
-
-
-def test_a_table_without_metadata_is_read(tmp_path: Path) -> None:
-    with WdbServer(tmp_path / "wdb") as server:
-        server.db.execute(schemas.AGENT["5.0"])
-        source = wdb.SocketSource(wdb.Wdb(server.path, SystemClock(), TIMEOUT), SystemClock(), 0.01, 5.0, "node01")
-        reading = source.read()
-        assert (reading.rows, reading.db_version) == ((), 0)
-        server.execute("drop table agent")
-        source.close()
-        with pytest.raises(SourceUnavailable, match="no table of agents") as caught:
-            source.read()
-        assert caught.value.state == "unsupported"
-        source.close()
-
-
-def test_keepalives_of_the_quiet_and_of_a_sample_are_paged(server: WdbServer, source: wdb.SocketSource) -> None:
-    fill(server, 4000)
-    server.execute("update agent set last_keepalive = case when id > 3900 then 2000 else 1000 end")
-    server.execute("update agent set connection_status = 'never_connected', last_keepalive = null where id = 3999")
-    found = source.keepalives(1500, [3950, 3999])
-    assert found == [*((number, 1000) for number in range(1, 3901)), (3950, 2000)]
-    assert len([select for select in selects(server) if " k from agent" in select]) > 1
-
-
-def test_columns_that_went_while_keepalives_are_asked_for_are_named(server: WdbServer, source: wdb.SocketSource) -> None:
-    """And not told as an answer that cannot be understood."""
-    fill(server, 2)
-    source.read()
-    server.execute("alter table agent rename column connection_status to status")
-    with pytest.raises(SourceUnavailable, match="has no connection_status") as caught:
-        source.keepalives(1500, [])
-    assert caught.value.state == "unsupported"
-    server.execute("alter table agent rename column status to connection_status")
-    assert [number for number, _ in source.keepalives(1 << 40, [])] == [1, 2]
-
-
-# The pace -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_pace_is_the_cost_over_the_budget_within_its_bounds(server: WdbServer, database: wdb.Wdb) -> None:
-    clock = ManualClock()
-    slow = wdb.Wdb(server.path, clock, TIMEOUT)
-    source = wdb.SocketSource(slow, clock, 0.01, 5.0, "node01")
-    assert source.pace == cadence.FASTEST
-
-    def cost(seconds: float) -> None:
-        def late(connection: socket.socket, _: str, answer: bytes) -> None:
-            clock.advance(seconds)
-            connection.sendall(frame(answer))
-
-        server.execute("update agent set name = name")
-        server.behave(late)
-        source.poll()
-
-    source.read()
-    cost(0.003)
-    assert source.pace == pytest.approx(0.3)
-    cost(0.3)
-    assert 0.3 < source.pace < 5.0, "one slow answer is no reason to look away"
-    for _ in range(9):
-        cost(0.3)
-    assert source.pace == 5.0
-    slow.close()
-
-
-def test_waiting_ends_with_stop_at_once(source: wdb.SocketSource) -> None:
-    stop = threading.Event()
-    stop.set()
-    source.wait(3600, stop)
-    source.wait(0, threading.Event())

@@ -139,3 +139,9 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
             return b""
         parts += part
     return parts
+
+
+def close_mid_frame(connection: socket.socket, _: str, answer: bytes) -> None:
+    """A behaviour: hangs up before the end of an answer."""
+    connection.sendall(frame(answer)[:-3])
+    connection.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,6 @@
 """The chain in the ledger: decided with the messages, once, the same however often it was interrupted, lost or taken over."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -70,8 +69,8 @@ def test_a_ledger_that_is_made_anew_goes_on_from_what_the_stream_ends_with(ledge
         assert ledger.head() == head
     record(ledger, 1, 1, 3)
     assert outbox(ledger) == chained(head, 1, 3, 1)
-    ledger.start_sequence_at(40, replace(head, digest="e" * 64))  # it knows better by now
-    ledger.start_sequence_at(20, replace(head, sequence=20, digest="e" * 64))
+    ledger.start_sequence_at(40, head._replace(digest="e" * 64))  # it knows better by now
+    ledger.start_sequence_at(20, head._replace(sequence=20, digest="e" * 64))
     assert outbox(ledger) == chained(head, 1, 3, 1)
 
 

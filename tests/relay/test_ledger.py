@@ -300,4 +300,4 @@ def test_the_trace_of_an_input_is_a_header_of_each_of_its_messages_and_changes_n
     ledger.record(replace(nothing(3), messages=tuple(messages)), desk.fleet, None, traceparent="00-a-b-01")
     kept = [out.message for out in ledger.outbox(100)][1:]
     assert [one.headers for one in kept] == [{"ce-id": "1", "traceparent": "00-a-b-01"}, {"ce-id": "2", "traceparent": "00-a-b-01"}]
-    assert [replace(one, headers={"ce-id": one.message_id}) for one in kept] == messages
+    assert [one._replace(headers={"ce-id": one.message_id}) for one in kept] == messages

@@ -37,8 +37,8 @@ EVENTS = st.builds(
 def one(kind: Any, number: int = 1, name: str = "web", current: Any = "Active", at: int = 100, node: str = "node01", **more: Any) -> Event:
     reason = {"connected": "returned", "disconnected": "stopped", "pending": "startup", "overdue": "keepalive_overdue"}.get(kind, kind)
     reason = {"overdue_cleared": "kept_alive"}.get(kind, reason)
-    return replace(
-        EVENT, kind=kind, reason=reason, agent_id=number, agent_name=name, current=current, timestamp=at, manager_node=node,
+    return EVENT._replace(
+        kind=kind, reason=reason, agent_id=number, agent_name=name, current=current, timestamp=at, manager_node=node,
         event_id=f"evt_{number}_{at}_{kind}", **more,
     )  # fmt: skip
 
@@ -245,7 +245,7 @@ def test_a_manager_that_deciding_again_did_not_meet_restarted_before_events_ende
 
 
 def test_parts_of_what_was_told() -> None:
-    told = heard(one("connected"), one("connected", 2), replace(HAUNTED, agent_id=3))
+    told = heard(one("connected"), one("connected", 2), HAUNTED._replace(agent_id=3))
     for node in ("a", "b"):
         told.hear_manager(ManagerEvent("clock_off", node, 1, f"evt_{node}", {}))
     some = told.only({1, 3}, {"a"})

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -32,7 +31,7 @@ EVENT = Event(
     late=False,
 )
 STATUS, KIND = events.messages("wazuh", "lab", EVENT)
-OTHER = replace(EVENT, agent_id=2, event_id="evt_002_1748428500_disconnected_0123456789abcdef")
+OTHER = EVENT._replace(agent_id=2, event_id="evt_002_1748428500_disconnected_0123456789abcdef")
 (BATCH,) = events.batches("wazuh", "lab", "manager", 7, 1748428500000, [EVENT, OTHER], Summary(2, 0, 2, 2))
 
 
@@ -51,7 +50,7 @@ def test_an_events_body_is_its_ten_keys_signed_over_its_canonical_form() -> None
 @example(',"events":[{', '}],"manager_node":')
 @example("x,", "\\,")
 def test_an_event_in_a_batch_has_the_signature_of_its_single_message(name: str, ip: str | None) -> None:
-    event = replace(EVENT, agent_name=name, ip=ip)
+    event = EVENT._replace(agent_name=name, ip=ip)
     (batch,) = events.batches("wazuh", "lab", "manager", 7, 0, [event, OTHER], Summary(2, 0, 2, 2))
     single = json.loads(seal.seal(events.messages("wazuh", "lab", event)[0], 1, 7, SIGNER)[1])
     sealed = json.loads(seal.seal(batch, 3, 7, SIGNER)[1])
@@ -66,7 +65,7 @@ def test_what_a_sealer_remembers_changes_nothing(given: list[tuple[int, int, boo
     """Messages of one event and of others, in any order, from other places and chains, under keys that are changed meanwhile."""
     signer, messages = (
         sealing.MessageSigner(KEY),
-        [STATUS, KIND, *events.messages("wazuh", "lab", OTHER), BATCH, replace(STATUS, headers={})],
+        [STATUS, KIND, *events.messages("wazuh", "lab", OTHER), BATCH, STATUS._replace(headers={})],
     )
     sealer = seal.Sealer(signer)
     for sequence, (which, position, chained, key) in enumerate(given):
@@ -92,7 +91,7 @@ def test_the_messages_of_one_event_share_what_they_can_and_a_batch_is_not_signed
     assert one.body is two.body
     assert len(signed) == 2
     monkeypatch.setattr(seal, "REMEMBERED", 2)
-    sealer.seal(events.messages("wazuh", "lab", replace(EVENT, agent_id=3))[0], 6, 2)
+    sealer.seal(events.messages("wazuh", "lab", EVENT._replace(agent_id=3))[0], 6, 2)
     sealer.seal(STATUS, 7, 2)
     assert len(signed) == 4
 

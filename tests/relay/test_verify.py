@@ -217,7 +217,7 @@ def test_another_message_that_is_signed_too_breaks_the_chain_behind_it(count: in
     found, place = stream(made), data.draw(st.integers(0, len(made) - 2))
     link = chain.link_of(found[place].headers)
     assert link is not None
-    foisted = replace(made[place], headers={**made[place].headers, events.H_REASON: "silent"})
+    foisted = made[place]._replace(headers={**made[place].headers, events.H_REASON: "silent"})
     found[place] = streams.told(place + 1, seal.seal(foisted, place + 1, 7, SIGNER, chain.headers(link)))
     (fault,) = verified(found)[1]
     assert (fault.kind, fault.stream_sequence) == ("broken_link", place + 2)
@@ -256,9 +256,9 @@ def test_what_is_signed_and_has_no_sequence_is_no_event() -> None:
 def test_a_head_that_tells_another_digest_is_found_wherever_it_is() -> None:
     made = messages(4)
     found, right = stream(made), heads(made)
-    false = replace(right[4], digest="0" * 64)
+    false = right[4]._replace(digest="0" * 64)
     assert kinds(verified(found, checkpoint(false))[1]) == ["false_head"]
-    assert kinds(verified(found, checkpoint(right[-1]), checkpoint(replace(right[-1], digest="0" * 64)))[1]) == ["false_head"]
+    assert kinds(verified(found, checkpoint(right[-1]), checkpoint(right[-1]._replace(digest="0" * 64)))[1]) == ["false_head"]
     assert kinds(verified(found[5:], checkpoint(false))[1]) == ["false_head"]  # where the stream begins
     late = Verifier(SIGNER)
     for one in found:

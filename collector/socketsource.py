@@ -1,0 +1,291 @@
+"""Implements `sources.Source` over wazuh-db's socket: the table by pages, and what moved in it by looks that cost little.
+
+Rules
+ * A *glance* is one sum over the table, and tells whether anything but keepalives moved; a *probe* tells what. Where not even a
+   keepalive was written, the count of writes is enough. A glance may be deceived by two changes that make each other up, so that a
+   probe follows each poll_interval at the latest.
+ * All looks together take their budget of wazuh-db's time (`cadence.Pace`).
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal
+
+from shared.clock import Clock
+from shared.errors import SourceUnavailable
+
+from . import cadence, known, rows
+from .wdb import Cut, Refused, Wdb
+
+_LIMITS: Final = {"rows": 400, "ids": 3000, "pairs": 1500}  # to begin with; an answer holds about 500, 4000 and 2000 of them
+_ROOM: Final = 0.8  # of an answer's limit: below it a page may grow
+_ROUNDS: Final = 3  # probes in one poll while ids come and go
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a poll found."""
+
+    decoded: rows.Decoded
+    gone: tuple[int, ...] = ()
+
+
+_NOTHING: Final = _Found(rows.Decoded(()))
+_EVERYTHING: Final = _Found(rows.Decoded(()))  # that only a whole read can tell
+
+
+def _pairs(page: list[dict[str, object]], name: str) -> Iterator[tuple[int, int]]:
+    for row in page:
+        number, value = row.get("i"), row.get(name)
+        if type(number) is int and type(value) is int:
+            yield number, value
+
+
+class SocketSource:
+    """wazuh-db's table of agents."""
+
+    kind: Literal["socket"] = "socket"
+
+    def __init__(self, database: Wdb, clock: Clock, budget: float, poll_interval: float, own: str) -> None:
+        """`budget` is the share of wazuh-db's time that looking may take, `poll_interval` (seconds) the longest pause, and `own`
+        what rows call this node."""
+        self._wdb, self._clock, self._own = database, clock, own
+        self._pace, self._longest = cadence.Pace(budget, poll_interval), poll_interval
+        self._probe_at = 0.0  # monotonic seconds: a glance is not enough any more
+        self._table: rows.Schema | None = None
+        self._connections = 0  # the connection that `_table` was learnt from
+        self._known: known.Known | None = None
+        self._changes = -1
+        self._idle = False  # nothing at all was written between the last two looks
+        self._unsettled = False
+        self._trouble: SourceUnavailable | None = None  # met in a wait
+        self._took: list[float] = []
+        self._limits = dict(_LIMITS)
+        self.as_of = 0
+
+    @property
+    def busy(self) -> float:
+        """See `sources.Source`."""
+        return self._wdb.busy
+
+    def read(self) -> rows.Reading:
+        """Every row, by pages. Raises SourceUnavailable."""
+        as_of, busy = self._clock.now_ms(), self._wdb.busy
+        self._known, self._idle, self._unsettled, self._trouble = None, False, False, None
+        try:
+            decoded = self._everything()
+        except Refused:  # an upgrade may have changed the columns
+            self._table = None
+            decoded = self._everything()
+        self._known, self.as_of = known.Known(decoded, self._own), as_of
+        return self._reading(decoded, complete=True, gone=(), busy=busy)
+
+    def _everything(self) -> rows.Decoded:
+        table = self._schema()
+        return rows.together([rows.decode(page) for page in self._pages("rows", partial(rows.page, table))])
+
+    def poll(self) -> rows.Reading | None:
+        """What moved. Raises SourceUnavailable."""
+        as_of, busy = self._clock.now_ms(), self._wdb.busy
+        try:
+            self._meet_trouble()
+            found = self._look()
+        except (Cut, Refused):  # the table outgrew the probe's ranges, or its columns changed
+            self._table, found = None, _EVERYTHING
+        except SourceUnavailable:
+            self._known = None  # what was fetched before the fault has not been told
+            raise
+        finally:
+            self._spent(self._wdb.busy - busy)
+        if found is _EVERYTHING:
+            return self.read()
+        self.as_of = as_of
+        nothing = not (found.decoded.rows or found.decoded.refused or found.gone)
+        return None if nothing else self._reading(found.decoded, complete=False, gone=found.gone, busy=busy)
+
+    def moved(self) -> bool:
+        """See `sources.Source`: a keepalive may come at any time."""
+        return True
+
+    def keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
+        """See `sources.Source`; `sample` holds at most rows.IDS_PER_SELECT ids. Raises SourceUnavailable."""
+        try:
+            return self._keepalives(before, sample)
+        except Refused:  # an upgrade may have changed the columns
+            self._table = None
+            return self._keepalives(before, sample)
+
+    def _keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
+        pages = self._pages("pairs", partial(rows.keepalive_page, self._schema(), before, sample))
+        return [pair for page in pages for pair in _pairs(page, "k")]
+
+    def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
+        """Until a look shows that something moved, or that it cannot be told."""
+        deadline = self._clock.monotonic() + seconds
+        while (left := deadline - self._clock.monotonic()) > 0 and not stop.wait(min(left, self.pace)):
+            if stirred() or not self._seems_still():
+                return
+
+    @property
+    def pace(self) -> float:
+        """Seconds between two looks."""
+        return self._pace.wait
+
+    def took(self) -> list[float]:
+        """See `sources.Source`."""
+        took, self._took = self._took, []
+        return took
+
+    def close(self) -> None:
+        """Hang up."""
+        self._wdb.close()
+
+    # What the table is ----------------------------------------------------------------------------------------------
+
+    def _schema(self) -> rows.Schema:
+        if self._table is None or self._connections != self._wdb.connections:
+            columns = [row.get("n") for row in self._wdb.select(rows.COLUMNS).rows]
+            user_version = self._value(rows.USER_VERSION, "user_version")
+            described = self._wdb.select(rows.METADATA_COLUMNS).rows
+            self._table = rows.schema(columns, user_version, self._value(rows.METADATA_VERSION, "v") if described else None, self._own)
+            self._connections = self._wdb.connections
+            self._idle = False  # another daemon counts its changes from 0
+        return self._table
+
+    def _value(self, sql: str, name: str) -> object:
+        found = self._wdb.select(sql).rows
+        return found[0].get(name) if found else None
+
+    # What moved -----------------------------------------------------------------------------------------------------
+
+    def _look(self) -> _Found:
+        self._schema()
+        told = self._known
+        if told is None:
+            return _EVERYTHING
+        if self._is_still(told):
+            return _NOTHING
+        parts: list[rows.Decoded] = []
+        gone: list[int] = []
+        for _ in range(_ROUNDS):
+            moved = told.moved(self._probe(told))
+            if moved.everything:
+                return _EVERYTHING
+            if not moved.listing:
+                parts += self._changed(told, moved)
+                break
+            left, fresh = self._listing(told)
+            told.forget(left)
+            gone += left
+            parts += self._fetch(told, fresh)
+        # News comes after news: then a glance would be in vain.
+        self._probe_at = 0.0 if parts or gone else self._clock.monotonic() + self._longest
+        return _Found(rows.together(parts), tuple(gone))
+
+    def _seems_still(self) -> bool:
+        """Whether nothing moved, as far as little cost can tell; the next poll() tells what did, or what is wrong."""
+        told, busy = self._known, self._wdb.busy
+        if told is None:
+            return False
+        try:
+            self._schema()
+            still = self._is_still(told)
+        except (Cut, Refused):
+            return False
+        except SourceUnavailable as error:
+            self._trouble = error
+            return False
+        finally:
+            self._spent(self._wdb.busy - busy)
+        if not still:
+            self._probe_at = 0.0
+        return still
+
+    def _is_still(self, told: known.Known) -> bool:
+        if self._idle and self._value(rows.TOTAL_CHANGES, "c") == self._changes:
+            return True
+        return self._clock.monotonic() < self._probe_at and not self._unsettled and told.is_at(self._glance())
+
+    def _spent(self, seconds: float) -> None:
+        if seconds > 0:
+            self._pace.spent(seconds)
+            self._took.append(seconds)
+
+    def _meet_trouble(self) -> None:
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            raise trouble
+
+    def _glance(self) -> rows.Glance:
+        glance = rows.parse_glance(self._value(rows.glance(self._schema()), "g"))
+        self._idle, self._changes = glance.changes == self._changes, glance.changes
+        return glance
+
+    def _probe(self, told: known.Known) -> rows.Probe:
+        table = self._schema()
+        parts = [rows.parse_probe(self._value(rows.probe(table, *span), "p")) for span in rows.probe_ranges(told.ids)]
+        probe = rows.join_probes(parts)
+        self._idle, self._changes = False, probe.changes
+        return probe
+
+    def _changed(self, told: known.Known, moved: rows.Moved) -> list[rows.Decoded]:
+        """The rows a probe points at. A disconnection_time that moved is usually one of theirs; where there are none, or the
+        sums do not meet for the second time running, it is another's, and all of them are compared."""
+        parts = self._fetch(told, moved.ids)
+        suspect = moved.times and (not moved.ids or self._unsettled)
+        self._unsettled = moved.times and not suspect
+        if suspect:
+            pages = self._pages("pairs", partial(rows.times_page, self._schema()))
+            parts += self._fetch(told, told.other_times(pair for page in pages for pair in _pairs(page, "d")))
+        return parts
+
+    def _listing(self, told: known.Known) -> tuple[list[int], list[int]]:
+        """(ids that are gone, ids that are new)."""
+        before = set(told.ids)
+        after = {number for page in self._pages("ids", rows.id_page) for number, _ in _pairs(page, "i")}
+        return sorted(before - after), sorted(after - before)
+
+    def _fetch(self, told: known.Known, ids: Sequence[int]) -> list[rows.Decoded]:
+        table = self._schema()
+        parts = []
+        for start in range(0, len(ids), rows.IDS_PER_SELECT):
+            chunk = ids[start : start + rows.IDS_PER_SELECT]
+            parts += [rows.decode(page) for page in self._pages("rows", partial(rows.chosen, table, chunk))]
+        for part in parts:
+            told.put(part)
+        return parts
+
+    def _pages(self, kind: str, sql: Callable[[int, int], str]) -> Iterator[list[dict[str, object]]]:
+        """The answers to `sql(after, limit)` from the lowest id on. The limit is halved when an answer is cut and grows again
+        while there is room. A row that does not fit by itself is left as its id alone."""
+        after = 0
+        while True:
+            limit = self._limits[kind]
+            try:
+                answer = self._wdb.select(sql(after, limit))
+            except Cut:
+                self._limits[kind] = max(limit // 2, 1)
+                if limit > 1:
+                    continue
+                answer = self._wdb.select(rows.id_page(after, 1))
+            yield answer.rows
+            if len(answer.rows) < limit and not answer.more:
+                return
+            after = self._wdb.last_id(answer, after)
+            if answer.room < _ROOM:
+                self._limits[kind] += max(limit // 8, 1)
+
+    def _reading(self, decoded: rows.Decoded, *, complete: bool, gone: tuple[int, ...], busy: float) -> rows.Reading:
+        return rows.Reading(
+            rows=decoded.rows,
+            complete=complete,
+            gone=gone,
+            as_of=self.as_of,
+            cost=self._wdb.busy - busy,
+            db_version=self._schema().db_version,
+            refused=decoded.refused,
+            refusal=decoded.refusal,
+            unreadable=decoded.unreadable,
+        )
