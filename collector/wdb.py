@@ -16,9 +16,9 @@ import json
 import re
 import socket
 import struct
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from shared.clock import Clock
 from shared.errors import SourceUnavailable
@@ -37,8 +37,7 @@ class Refused(SourceUnavailable):
     """wazuh-db answered `err`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Rows as wazuh-db gave them."""
 
     rows: list[dict[str, object]]
@@ -52,7 +51,7 @@ class Wdb:
     def __init__(self, path: Path, clock: Clock, timeout: float) -> None:
         self._path, self._clock, self._timeout = path, clock, timeout
         self._socket: socket.socket | None = None
-        self._buffer = bytearray(_HEADER.size + MAX_ANSWER)
+        self._buffer = memoryview(bytearray(_HEADER.size + MAX_ANSWER))
         self.connections = 0
         """How many were opened so far: another one may lead to another daemon."""
         self.busy = 0.0
@@ -60,12 +59,9 @@ class Wdb:
 
     def select(self, sql: str) -> Answer:
         """The answer to a SELECT. Raises SourceUnavailable; ValueError for anything that is not one small statement that reads."""
-        request = f"global sql {sql}".encode()
-        if not _READS_ONLY.match(sql) or len(request) > MAX_REQUEST:
-            raise ValueError(f"not a small statement that only reads: {sql[:80]}")
-        started = self._clock.monotonic()
+        frame, started = _frame(sql), self._clock.monotonic()
         try:
-            return _answer(self._exchange(_HEADER.pack(len(request)) + request), self._path)
+            return _answer(self._exchange(frame), self._path)
         finally:
             self.busy += self._clock.monotonic() - started
 
@@ -123,10 +119,11 @@ class Wdb:
         return connection
 
     def _receive(self, connection: socket.socket, deadline: float) -> str:
-        view, have, wanted = memoryview(self._buffer), 0, _HEADER.size
+        have, wanted = 0, _HEADER.size
         while have < wanted:
-            connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
-            received = connection.recv_into(view[have:])
+            if have:  # an answer in drops; the first has the whole time
+                connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
+            received = connection.recv_into(self._buffer[have:])
             if not received:
                 raise EOFError if not have else _garbled(self._path, "closed it in the middle of an answer")
             have += received
@@ -136,7 +133,16 @@ class Wdb:
                 raise _garbled(self._path, f"announced an answer of {wanted - _HEADER.size} bytes")
         if have > wanted:
             raise _garbled(self._path, "answered more than it was asked")
-        return str(view[_HEADER.size : wanted], "utf-8", "replace")
+        return str(self._buffer[_HEADER.size : wanted], "utf-8", "replace")
+
+
+@lru_cache(maxsize=8)  # the same few are asked again and again
+def _frame(sql: str) -> bytes:
+    """A request as it is sent. Raises ValueError for anything that is not one small statement that reads."""
+    request = f"global sql {sql}".encode()
+    if not _READS_ONLY.match(sql) or len(request) > MAX_REQUEST:
+        raise ValueError(f"not a small statement that only reads: {sql[:80]}")
+    return _HEADER.pack(len(request)) + request
 
 
 def _answer(text: str, path: Path) -> Answer:
