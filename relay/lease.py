@@ -27,6 +27,7 @@ from . import migrations, stored
 from .database import Database
 from .schema import LEASE
 
+_EPOCH: Final = select(LEASE.c.epoch)
 RENEW: Final = 0.3
 """The part of the lease's duration after which it is renewed: two renewals may fail before it runs out."""
 
@@ -56,6 +57,7 @@ class Lease:
         self._terms = terms
         self._clock = clock.SystemClock()
         self._until = database.now + round(terms.duration * 1000)
+        self._taking_part = select(LEASE.c.epoch, LEASE.c.until, database.now).with_for_update()
         self.epoch = 0
 
     @property
@@ -102,7 +104,7 @@ class Lease:
     @contextmanager
     def held(self, connection: Connection) -> Iterator[None]:
         """Around what a transaction writes: nobody else takes the lease meanwhile. Raises Superseded where somebody has it."""
-        epoch, until, now = connection.execute(select(LEASE.c.epoch, LEASE.c.until, self._database.now).with_for_update()).one()
+        epoch, until, now = connection.execute(self._taking_part).one()
         self._check(epoch)
         began = self._clock.monotonic()
         yield
@@ -112,7 +114,7 @@ class Lease:
 
     def check(self, connection: Connection) -> None:
         """Raise Superseded where this relay does not lead in what a transaction sees."""
-        self._check(connection.scalar(select(LEASE.c.epoch)))
+        self._check(connection.scalar(_EPOCH))
 
     def _check(self, epoch: int | None) -> None:
         if not self.epoch:

@@ -52,6 +52,7 @@ NO_QUIET: Final[stored.Quiet] = ({}, None, {}, None)
 PAGE: Final = 1_000  # agents read at once
 PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
 
+_META: Final = select(META)
 _DONE: Final = update(META).where(META.c.position < bindparam("to")).values(position=bindparam("to"))
 _DECIDED: Final = _DONE.values(
     outbox_sequence=META.c.outbox_sequence + bindparam("messages"),
@@ -152,7 +153,7 @@ class Ledger:
 
     def _meta(self) -> Found[Any]:
         with self._database.read() as connection:
-            return connection.execute(select(META)).one()
+            return connection.execute(_META).one()
 
     # What was decided -----------------------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class Ledger:
         """The fleet exactly as it was after the last position. Raises ConfigError where what is stored cannot be read."""
         restored = Fleet(cluster, policy)
         with self._database.read() as connection, self._readable():
-            meta = connection.execute(select(META)).one()
+            meta = connection.execute(_META).one()
             restored.began_at, restored.heard_at, restored.settled = meta.began_at, meta.heard_at, meta.settled
             self.shelf.doubt()
             self._fresh.forget()
@@ -219,9 +220,12 @@ class Ledger:
     def outbox(self, limit: int, after: int = 0) -> list[Outgoing]:
         """The first messages behind a sequence that are not known to be in EVENTS, in order. Raises Superseded: another relay
         publishes them."""
+        fresh = self._fresh.after(after, limit)
+        if fresh and self.lease.alone:
+            return fresh
         with self._database.read() as connection:
             self.lease.check(connection)
-            return self._fresh.after(after, limit) or outbox.waiting(connection, after, limit)
+            return fresh or outbox.waiting(connection, after, limit)
 
     def mark_sent(self, sequence: int, head: Head | None = None) -> None:
         """All messages up to and including this one are in EVENTS: also those that this ledger will give out only later,
@@ -366,7 +370,7 @@ def _whole_rows(database: Database, statement: Insert) -> Prepared:
 
 def _moved(connection: Connection, statement: Update, values: Mapping[str, object]) -> Found[Any] | None:
     """Take a position; `meta` as it is then, or None where the position was taken before."""
-    return connection.execute(select(META)).one() if connection.execute(statement, values).rowcount else None
+    return connection.execute(_META).one() if connection.execute(statement, values).rowcount else None
 
 
 def _seen(connection: Connection) -> dict[str, _Seen]:

@@ -119,7 +119,7 @@ class Loop:
 
     async def _take(self, message: jsapi.Delivered) -> None:
         raw = admit.Raw(message.subject, message.headers, message.data, message.stream_seq, message.time_ms)
-        if await self._books.insist(self._mind.cross, raw.position):
+        if self._mind.replays and await self._books.insist(self._mind.cross, raw.position):
             logs.log(LOGGER, "info", "caught_up", "the ledger knows all that was published", position=raw.position)
         await self._take_in(raw)
 

@@ -1,4 +1,4 @@
-"""Fleet and ledger together: one raw message in, one recorded decision out. Every method runs in the thread of `Books`.
+"""Fleet and ledger together: one raw message in, one recorded decision out. All but `replays` runs in the thread of `Books`.
 
 Rules
  * A decision is made once and recorded until the ledger has it; only then does the fleet take it over.
@@ -60,6 +60,11 @@ class Mind:
         self._anew = False  # every agent is to be judged with the next input
         self._metrics = metrics
         self._clock = watch
+
+    @property
+    def replays(self) -> bool:
+        """Whether a ledger is being rebuilt; not again once that is over. Any thread may ask."""
+        return self._replay is not None
 
     def admit(self, raw: Raw) -> Admitted:
         """What a message is. Raises Quarantine."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Case, ColumnElement, Connection, case, delete, select, update
+from sqlalchemy import Case, ColumnElement, Connection, bindparam, case, delete, select, update
 from sqlalchemy import Row as Found
 
 from . import stored
@@ -16,6 +16,9 @@ from .schema import META, OUTBOX
 from .stored import Outgoing
 
 FRESH: Final = 2_000  # messages
+
+_TIED: Final = update(META).values(chain=bindparam("to_chain"), chain_digest=bindparam("to_digest"))
+_SENT: Final = delete(OUTBOX).where(OUTBOX.c.sequence <= bindparam("through"))
 
 
 class Fresh:
@@ -59,7 +62,7 @@ def put(
     kept = list(news) if len(unsent) <= FRESH else None
     execute(connection, insert, stored.outbox_rows(news if kept is None else kept))
     if unsent:
-        connection.execute(update(META).values(chain=end.head.chain, chain_digest=end.head.digest))
+        connection.execute(_TIED, {"to_chain": end.head.chain, "to_digest": end.head.digest})
     return kept
 
 
@@ -78,7 +81,7 @@ def advance(connection: Connection, sequence: int, last: ColumnElement[int], end
         news = sequence > META.c.outbox_sequence, sequence > META.c.sent_through
         connection.execute(update(META).where(*news).values(chain=end.chain, chain_digest=end.digest))
     connection.execute(update(META).values(sent_through=at_least(META.c.sent_through, sequence), outbox_sequence=last))
-    connection.execute(delete(OUTBOX).where(OUTBOX.c.sequence <= sequence))
+    connection.execute(_SENT, {"through": sequence})
 
 
 def at_least(column: ColumnElement[int], number: int) -> Case[int]:

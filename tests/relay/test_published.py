@@ -31,6 +31,7 @@ EVENTS = st.builds(
     timestamp=MOMENTS,
     event_id=st.text(),
     late=st.booleans(),
+    left=st.none(),  # it decides nothing
 )
 
 
