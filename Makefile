@@ -18,9 +18,17 @@ demo: $(VENV)/.ready ## Watch a fleet's events come true on this machine: NATS, 
 	@$(BIN)/python tests/demo/run.py $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.ready ## Run all tests with their coverage (ARGS="-k spool")
+test: $(VENV)/.ready ## Run all tests; the pure modules must be covered whole (ARGS="-k spool": some of them, without coverage)
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m pytest -n 2 --no-cov -m unmeasured
+	@$(BIN)/python -m pytest -n 2 --cov --cov-config=tests/pure.ini --cov-fail-under=100 -m "not unmeasured"
+else
+	@$(BIN)/python -m pytest -n 2 --no-cov $(ARGS)
+endif
+
+.PHONY: coverage
+coverage: $(VENV)/.ready ## Run all tests and say what of all modules they cover, child processes too: twice as long
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered $(ARGS)
-	@$(BIN)/python tests/pure_coverage.py
 
 .PHONY: truth
 truth: $(VENV)/.ready ## Play a cluster's days in virtual time against the rules, beside naive ones (ARGS="--days 3 --nodes 5 --agents 1000 --seed 1")

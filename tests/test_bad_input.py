@@ -33,6 +33,8 @@ from tests.nats_server import NatsServer
 from tests.relay.rig import NodeVoice, Rig, changes, ended, page, spawn
 from tests.relay.test_run import hostile
 
+pytestmark = pytest.mark.unmeasured
+
 TIMEOUT: Final = "2s"  # for a silent socket; long enough for one that answers on a busy machine
 SECRET: Final = "5ec2e7" * 10
 

@@ -7,11 +7,15 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import pytest
+
 from relay.fleet import Policy
 from tests.truth.collectors import Cadence, Collector, Log
 from tests.truth.lines import Line, Relay
 from tests.world.config import Schema, WorldConfig, cluster
 from tests.world.model import World
+
+pytestmark = pytest.mark.unmeasured
 
 START = WorldConfig().start
 BEGIN = START + 240.0  # the baseline is over, everybody keeps alive

@@ -10,6 +10,8 @@ from tests.world.activity import Activity, Rates
 from tests.world.model import NodeConfig, World, WorldConfig, cluster
 from tests.world.oracle import Expected, Verdict, compare, expected
 
+pytestmark = pytest.mark.unmeasured
+
 START = 1_795_400_000.0
 GRACE = 60.0
 T = 900.0

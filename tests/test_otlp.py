@@ -12,6 +12,8 @@ from tests.otlp_receiver import Receiver, attributes
 from tests.relay.rig import spawn
 from tests.small_cluster import Cluster, keys, row
 
+pytestmark = pytest.mark.unmeasured
+
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_BLRP_SCHEDULE_DELAY": "100", "OTEL_METRIC_EXPORT_INTERVAL": "300"}
 WAY = [
     "collector.snapshot", "collector.read", "collector.spool", "collector.publish",

@@ -23,6 +23,8 @@ from tests.truth.judge import Verdict, judge
 from tests.world.config import Fact
 from tests.world.model import World, WorldConfig, cluster
 
+pytestmark = pytest.mark.unmeasured
+
 SECRET = bytes(range(32))
 SIGNER = sealing.MessageSigner(sealing.Key(SECRET))
 BASE = float(T0)

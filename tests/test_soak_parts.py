@@ -27,6 +27,8 @@ from tests.soak.processes import Service
 from tests.soak.stage import Plan, Stage
 from tests.world.model import World, WorldConfig, cluster
 
+pytestmark = pytest.mark.unmeasured
+
 DEADLINE_S = 20.0
 
 

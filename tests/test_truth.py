@@ -13,6 +13,8 @@ from tests.truth.lines import Arrival
 from tests.truth.notices import Told, Want, score
 from tests.truth.play import Result, Setting, play
 
+pytestmark = pytest.mark.unmeasured
+
 EVERYTHING = frozenset(KINDS)
 HOLDS = frozenset({"skew", "loss", "restart", "remoted", "relay", "reuse", "twin", "flap"})
 SHORT = Setting(hours=2.0, nodes=3, agents=60, action=20.0, faults=HOLDS, sources="socket", naive=False)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from tests.world.activity import Activity, Rates
 from tests.world.model import Columns, Delete, Insert, Keys, NodeConfig, Schema, Update, World, WorldConfig, Write, cluster
 
+pytestmark = pytest.mark.unmeasured
+
 START = 1_795_400_000.0
 T = 900.0
 PAIR = (NodeConfig("node01", "master", sweep_phase=800), NodeConfig("worker1", sync_phase=5, integrity_phase=1, sweep_phase=850))

@@ -7,6 +7,8 @@ import pytest
 from tests.world.activity import Activity, Rates
 from tests.world.model import Columns, Session, World, WorldConfig, cluster
 
+pytestmark = pytest.mark.unmeasured
+
 START = 1_795_400_000.0
 
 

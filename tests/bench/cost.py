@@ -56,7 +56,7 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
         bench.say(f"cost: {what}: starting")
         async with Fleet(directory, agents) as fleet, Stage(directory, tls=True, signature=signature) as stage:
             cost = probing.measured(directory / "probing.db", agents)
-            budget = min(0.5, BUDGET / 100 * await asyncio.to_thread(cost.slowness, fleet.manager.socket))
+            budget = await asyncio.to_thread(cost.budget, fleet.manager.socket, BUDGET / 100)
             settings = {"wazuh__source": "socket", "collector__source_budget": f"{budget:.4f}"}
             collector = await stage.start_collector(fleet.manager.home, settings)
             authority = () if stage.authority is None else ("--authority", str(stage.authority))

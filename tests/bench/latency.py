@@ -89,7 +89,7 @@ async def _case(bench: Bench, case: Case) -> tuple[float, list[list[float]], lis
     ):
         await stage.start_relay()
         cost = probing.measured(directory / "probing.db", case.agents)
-        budget = min(0.5, case.budget * await asyncio.to_thread(cost.slowness, fleet.manager.socket))
+        budget = await asyncio.to_thread(cost.budget, fleet.manager.socket, case.budget)
         settings = {"wazuh__source": "file" if case.file else "socket", "collector__source_budget": f"{budget:.4f}"}
         await stage.start_collector(fleet.manager.home, settings)
         other = await _bare(stage, fleet, case)

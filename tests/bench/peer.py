@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench import seed_design, usage
+from tests.bench import probing, seed_design, usage
 from tests.bench.figures import Bar, Figure, quantile
 from tests.bench.fleet import Fleet
 from tests.bench.parts import Bench
@@ -21,6 +21,7 @@ NAME: Final = "seed"
 HELP: Final = "the seed's plan (poll 5 s, read all, compare, publish one by one) as a peer: latency and CPU"
 
 FASTER: Final = 0.05  # of its p99: twenty times lower
+BUDGET: Final = 0.01  # of the real daemon's time, which is the default (`probing`)
 WATCHED: Final = 200
 SETTLE: Final = 12.0
 MS: Final = 1000.0
@@ -51,13 +52,18 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
             Subscriber(stage.url, STREAM, "wazuh.agent.*.status", of_event) as ours,
             Subscriber(stage.url, seed_design.STREAM, seed_design.SUBJECTS, of_event, make=True) as theirs,
         ):
-            async for figure in _figures(bench, case, fleet, stage, (ours, theirs)):
+            cost = probing.measured(directory / "probing.db", case.agents)
+            budget = await asyncio.to_thread(cost.budget, fleet.manager.socket, BUDGET)
+            async for figure in _figures(bench, case, fleet, stage, (ours, theirs), budget):
                 yield figure
 
 
-async def _figures(bench: Bench, case: Case, fleet: Fleet, stage: Stage, both: tuple[Subscriber, Subscriber]) -> AsyncIterator[Figure]:
+async def _figures(
+    bench: Bench, case: Case, fleet: Fleet, stage: Stage, both: tuple[Subscriber, Subscriber], budget: float
+) -> AsyncIterator[Figure]:
     await stage.start_relay()
-    collector = await stage.start_collector(fleet.manager.home, {"wazuh__source": "socket"})
+    settings = {"wazuh__source": "socket", "collector__source_budget": f"{budget:.4f}"}
+    collector = await stage.start_collector(fleet.manager.home, settings)
     where = ("--file", str(fleet.manager.database)) if case.way == "file" else ("--socket", str(fleet.manager.socket))
     peer = await stage.start(*script("seed_design.py"), "--url", stage.url, *where)
     await asyncio.sleep(1 if bench.quick else SETTLE)

@@ -38,6 +38,10 @@ class Cost:
         """On the real daemon, very likely."""
         return self.real_probe * self.glance / self.probe
 
+    def budget(self, socket: Path, share: float) -> float:
+        """`collector.source_budget` for a simulated daemon, where it is to be `share` of the real one's time. Blocks as `slowness`."""
+        return min(0.5, share * self.slowness(socket))
+
     def slowness(self, socket: Path) -> float:
         """How many times as long as the real daemon a simulated one takes, with what it has to do meanwhile: what a collector waits for a
         glance is what it counts of its budget. Blocks for two seconds and more."""

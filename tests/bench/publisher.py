@@ -48,6 +48,8 @@ class Timed:
     inserted: list[float] = field(default_factory=list)
     published: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
+    in_turn: list[float] = field(default_factory=list)  # events, all three steps one after the other
+    bare_in_turn: list[float] = field(default_factory=list)
 
 
 class Desk:
@@ -82,6 +84,10 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
             yield Figure(
                 NAME, f"record, {kind}", "messages/s", tuple(timed.recorded), tuple(timed.inserted), "bare executemany",
                 note="a recorded message also brings its agent, its history and its snapshot" if kind == "SQLite" else "",
+            )  # fmt: skip
+            yield Figure(
+                NAME, f"decide, record and publish in turn, {kind}", "events/s", tuple(timed.in_turn), tuple(timed.bare_in_turn),
+                "bare executemany, then bare batches", note="one process can do no better: nothing is decided or signed there",
             )  # fmt: skip
         yield Figure(
             NAME, f"publish, {signature}, {kind}", "messages/s", tuple(timed.published), tuple(timed.bare), "bare atomic batches",
@@ -123,6 +129,8 @@ async def _round(desk: Desk, cluster: Cluster, stage: Stage, client: Any, timed:
     await floors.stream(client, "floor.>")
     timed.bare.append(len(sealed) / await floors.publish(client, sealed, "floor."))
     timed.published.append(len(sealed) / await _publish(stage, desk.book))
+    timed.in_turn.append(cluster.agents / (deciding + recording + len(sealed) / timed.published[-1]))
+    timed.bare_in_turn.append(cluster.agents / (len(sealed) / timed.inserted[-1] + len(sealed) / timed.bare[-1]))
 
 
 async def _publish(stage: Stage, book: Ledger) -> float:

@@ -15,6 +15,8 @@ from shared import config
 from tests.border.stage import ADMIN, Identities, ShippedServer, make_identities
 from tests.border.work import work
 
+pytestmark = pytest.mark.unmeasured
+
 DEADLINE_S = 10.0
 INBOXES = {
     "NKEY_PROVISIONER": "_INBOX_provisioner",

@@ -27,6 +27,8 @@ from tests.nats_server import NatsServer
 from tests.relay.rig import Rig, page
 from tests.world.writes import Columns, Insert, Keys, Write
 
+pytestmark = pytest.mark.unmeasured
+
 PASSWORD, TOKEN = "pl4nted-p4ssword-of-n4ts", "pl4nted-t0ken-of-n4ts"
 POSTGRES = "pl4nted-p4ssword-of-p0stgres"
 AGENT_KEY = "5ec7e7" * 10 + "abcd"

@@ -23,6 +23,8 @@ from tests.manager.driver import ManagerProcess
 from tests.nats_server import NatsServer
 from tests.world.writes import Columns, Delete, Insert, Keys, Update, Write
 
+pytestmark = pytest.mark.unmeasured
+
 PATIENCE_S = 30.0
 START = 1_795_400_000
 

@@ -14,6 +14,8 @@ from tests.relay.cast import AGENTS, LONG_AGO, Cast, kinds, on_master, on_worker
 from tests.relay.lab import T0
 from tests.relay.rig import CLOCK, NodeVoice, Rig, Stored, changes, ended, running, spawn, told, whole
 
+pytestmark = pytest.mark.unmeasured
+
 # Scenes -------------------------------------------------------------------------------------------------------------
 
 

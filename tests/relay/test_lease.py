@@ -23,6 +23,8 @@ from tests.relay import ledgers
 from tests.relay.lab import T0
 from tests.relay.test_ledger import agent, nothing
 
+pytestmark = pytest.mark.unmeasured
+
 CLOCK = SystemClock()
 LONG = 3600.0
 

@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from relay.chain import Chain, Head, Linked
 from relay.events import Message
 from shared import crashpoints
 from tests.relay import ledgers
 from tests.relay.lab import Lab
+
+pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,6 +24,8 @@ from shared.models import AgentRow, KeyEntry
 from tests.relay import lab, ledgers
 from tests.relay.lab import T0, Speaker
 
+pytestmark = pytest.mark.unmeasured
+
 Interruption = Literal["", "restart", "again", "failure"]
 
 

@@ -25,6 +25,8 @@ from shared.errors import Stop
 from tests.nats_server import NatsServer
 from tests.relay.rig import DEADLINE_S, NodeVoice, Rig, Stored, ended, page, running, spawn
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 async def rig(tmp_path: Path, nats_server: NatsServer) -> Rig:

@@ -18,6 +18,8 @@ from shared import sealing, wire
 from tests.nats_server import NatsServer
 from tests.relay.rig import NodeVoice, Rig, changes, ended, page, running, signed, spawn, whole
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 async def rig(tmp_path: Path, nats_server: NatsServer) -> Rig:

@@ -17,6 +17,8 @@ from tests.nats_server import NatsServer
 from tests.relay.rig import DEADLINE_S, NodeVoice, Rig, changes, page, spawn, whole
 from tests.relay.test_publish import bench, message
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 async def rig(tmp_path: Path, nats_server: NatsServer, fresh_postgres: Callable[[], str]) -> Rig:
