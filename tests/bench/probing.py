@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Final
 
 from collector import rows
@@ -52,7 +52,7 @@ class Cost:
                 daemon.select(self.sql)
                 times.append(time.perf_counter() - began)
                 time.sleep(BETWEEN_S)
-        return max(1.0, fmean(times) / self.real_glance)
+        return max(1.0, median(times) / self.real_glance)
 
 
 def probe_seconds(agents: int) -> float:
