@@ -24,8 +24,6 @@ from shared.models import AgentRow, KeyEntry
 from tests.relay import lab, ledgers
 from tests.relay.lab import T0, Speaker
 
-pytestmark = pytest.mark.unmeasured
-
 Interruption = Literal["", "restart", "again", "failure"]
 
 
@@ -176,6 +174,7 @@ def everything_happens() -> list[Said]:
     ]
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.lists(SAID, min_size=1, max_size=20))
 @example(everything_happens())
