@@ -139,11 +139,11 @@ class FileSource:
     def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
         """Until a commit, or for the lesser of `seconds` and poll_interval."""
         deadline = self._clock.monotonic() + min(seconds, self._poll_interval)
-        while not stop.is_set() and (left := deadline - self._clock.monotonic()) > 0 and not stirred():
+        while not stop.is_set() and (left := deadline - self._clock.monotonic()) > 0:
             if self._watch.begin():
-                if self._changed() or self._watch.unlinked(min(left, _LOOK)):
+                if self._changed() or self._watch.unlinked(min(left, _LOOK)) or stirred():
                     return
-            elif self._changed() or stop.wait(min(left, _GLANCE)):
+            elif self._changed() or stop.wait(min(left, _GLANCE)) or stirred():
                 return
 
     def close(self) -> None:

@@ -18,8 +18,6 @@ from tests.manager.client import Client
 from tests.manager.driver import Cluster, ManagerProcess, unix_now
 from tests.world.model import Columns, Delete, Insert, Keys, Update, World, WorldConfig, cluster
 
-pytestmark = pytest.mark.unmeasured
-
 VERSIONS = {"4.14": "4.14.7", "5.0": "5.0.0"}
 KEYS = "001 web-01 any 0f\n"
 UNTIL_LOCKED = """

@@ -331,6 +331,11 @@ def test_a_wait_ends_with_stop_and_with_its_time(writer: sqlite3.Connection, sou
     assert not thread.is_alive()
 
 
+def test_a_wait_ends_where_something_else_stirred(writer: sqlite3.Connection, source: globaldb.FileSource) -> None:
+    source.read()
+    source.wait(3600, threading.Event(), lambda: True)
+
+
 def test_a_missing_file_is_waited_for_in_peace(path: Path) -> None:
     source = globaldb.FileSource(path, SystemClock(), 0.05)
     source.wait(3600, threading.Event(), lambda: False)

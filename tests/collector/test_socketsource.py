@@ -2,8 +2,6 @@
 
 import json
 import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,41 +12,12 @@ from shared.clock import SystemClock
 from shared.errors import SourceUnavailable
 from tests.clock import ManualClock
 from tests.collector import schemas
-from tests.collector.wdb_server import WdbServer, close_mid_frame, frame
-
-TIMEOUT = 0.2
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[WdbServer]:
-    with WdbServer(tmp_path / "wdb") as running:
-        schemas.create(running.db)
-        yield running
-
-
-@pytest.fixture
-def database(server: WdbServer) -> Iterator[wdb.Wdb]:
-    connection = wdb.Wdb(server.path, SystemClock(), TIMEOUT)
-    yield connection
-    connection.close()
+from tests.collector.wdb_server import TIMEOUT, WdbServer, close_mid_frame, fill, frame, ids, selects
 
 
 @pytest.fixture
 def source(database: wdb.Wdb) -> SocketSource:
     return SocketSource(database, SystemClock(), 0.01, 5.0, "node01")
-
-
-def fill(server: WdbServer, count: int) -> None:
-    server.many(schemas.INSERT, [schemas.agent(number) for number in range(1, count + 1)])
-
-
-def ids(reading: rows.Reading | None) -> list[int]:
-    assert reading is not None
-    return [row.id for row in reading.rows]
-
-
-def selects(server: WdbServer) -> list[str]:
-    return [request.removeprefix("global sql ") for request in server.requests]
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -408,94 +377,3 @@ def test_the_pace_is_the_cost_over_the_budget_within_its_bounds(server: WdbServe
         cost(0.3)
     assert source.pace == 5.0
     slow.close()
-
-
-# Waiting ------------------------------------------------------------------------------------------------------------
-
-
-def still() -> bool:
-    return False
-
-
-def waits(source: SocketSource, stop: threading.Event | None = None) -> threading.Thread:
-    thread = threading.Thread(target=source.wait, args=(3600, stop or threading.Event(), still), daemon=True)
-    thread.start()
-    return thread
-
-
-def ended(thread: threading.Thread) -> bool:
-    thread.join(10)
-    return not thread.is_alive()
-
-
-def test_waiting_ends_with_stop_at_once_and_with_its_time(server: WdbServer, source: SocketSource) -> None:
-    stop = threading.Event()
-    stop.set()
-    source.wait(3600, stop, still)
-    source.wait(0, threading.Event(), still)
-    fill(server, 3)
-    source.read()
-    source.wait(0.05, threading.Event(), still)
-    assert source.poll() is None
-
-
-def test_a_wait_asks_for_sums_alone_until_something_moved(server: WdbServer, source: SocketSource) -> None:
-    fill(server, 3)
-    source.read()
-    source.poll()
-    source.took()
-    del server.requests[:]
-    thread = waits(source)
-    while len(server.requests) < 3:
-        server.execute("update agent set last_keepalive = last_keepalive + 1")
-    asked = set(selects(server))
-    server.execute("update agent set connection_status = 'pending' where id = 2")
-    assert ended(thread)
-    assert asked <= {rows.TOTAL_CHANGES, rows.glance(source._schema())}
-    assert len(source.took()) >= 3, "each is told with its cost"
-    del server.requests[:]
-    assert ids(source.poll()) == [2]
-    assert rows.glance(source._schema()) not in selects(server), "that it moved is known"
-
-
-def test_what_is_wrong_in_a_wait_ends_it_and_is_told_by_the_next_poll(server: WdbServer, source: SocketSource) -> None:
-    fill(server, 3)
-    source.read()
-    source.poll()
-    thread = waits(source)
-    server.behave(lambda connection, _, __: connection.sendall(frame(b"unk")))
-    assert ended(thread)
-    with pytest.raises(SourceUnavailable, match="unk"):
-        source.poll()
-    assert len(source.read().rows) == 3
-    assert source.poll() is None
-
-
-def test_what_is_wrong_in_a_wait_is_over_where_all_is_read(server: WdbServer, source: SocketSource) -> None:
-    fill(server, 3)
-    source.read()
-    source.poll()
-    thread = waits(source)
-    server.behave(lambda connection, _, __: connection.sendall(frame(b"unk")))
-    assert ended(thread)
-    assert len(source.read().rows) == 3
-    assert source.poll() is None
-
-
-def test_an_upgrade_ends_a_wait(server: WdbServer, source: SocketSource) -> None:
-    fill(server, 3)
-    source.read()
-    source.poll()
-    thread = waits(source)
-    server.execute("alter table agent drop column status_code")
-    assert ended(thread)
-    reading = source.poll()
-    assert reading is not None
-    assert reading.complete
-
-
-def test_a_wait_ends_where_something_else_stirred_or_nothing_was_read_yet(server: WdbServer, source: SocketSource) -> None:
-    source.wait(3600, threading.Event(), still)
-    fill(server, 3)
-    source.read()
-    source.wait(3600, threading.Event(), lambda: True)

@@ -3,7 +3,6 @@
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,26 +10,8 @@ import pytest
 from collector import rows, wdb
 from shared.clock import SystemClock
 from shared.errors import SourceUnavailable
-from tests.collector import schemas
 from tests.collector.as_nobody import as_nobody
-from tests.collector.wdb_server import MAX, WdbServer, close_mid_frame, frame
-
-TIMEOUT = 0.2
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[WdbServer]:
-    with WdbServer(tmp_path / "wdb") as running:
-        schemas.create(running.db)
-        yield running
-
-
-@pytest.fixture
-def database(server: WdbServer) -> Iterator[wdb.Wdb]:
-    connection = wdb.Wdb(server.path, SystemClock(), TIMEOUT)
-    yield connection
-    connection.close()
-
+from tests.collector.wdb_server import MAX, TIMEOUT, WdbServer, close_mid_frame, frame
 
 # One request --------------------------------------------------------------------------------------------------------
 

@@ -13,9 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from collector import rows
+from tests.collector import schemas
+
 Behaviour = Callable[[socket.socket, str, bytes], None]
 """Gets the connection, the request and the answer the daemon would have given; sends what it likes."""
 
+TIMEOUT = 0.2  # seconds in which a test's client wants its answer
 MAX = 65_536
 
 
@@ -145,3 +149,16 @@ def close_mid_frame(connection: socket.socket, _: str, answer: bytes) -> None:
     """A behaviour: hangs up before the end of an answer."""
     connection.sendall(frame(answer)[:-3])
     connection.shutdown(socket.SHUT_RDWR)
+
+
+def fill(server: WdbServer, count: int) -> None:
+    server.many(schemas.INSERT, [schemas.agent(number) for number in range(1, count + 1)])
+
+
+def ids(reading: rows.Reading | None) -> list[int]:
+    assert reading is not None
+    return [row.id for row in reading.rows]
+
+
+def selects(server: WdbServer) -> list[str]:
+    return [request.removeprefix("global sql ") for request in server.requests]
