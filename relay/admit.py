@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from shared import sealing, subjects, wire
+from shared import columns, sealing, subjects, wire
 from shared.errors import Quarantine
 
 from . import control
@@ -103,7 +103,7 @@ class Gate:
         if not self._own.verify_header(signature, raw.subject, raw.body, {}):
             raise Quarantine("bad_signature", "tick refused: it is not signed with this relay's key; does another relay use this prefix?")
         if not isinstance(wire.open_part(raw.body), wire.Tick):
-            raise wire.malformed("it is no tick")
+            raise columns.malformed("it is no tick")
         return Admitted(Ticked(raw.position, raw.now))
 
     def _request(self, raw: Raw) -> Admitted:

@@ -5,22 +5,24 @@ agents; and a full snapshot repeats each minute what is known. What equals a val
 node's own table, or of any other where the agent was never in contact; a whole key; else each name, address and time by itself.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from typing import Any, Final, TypeVar, cast
 
-from shared import wire
+from shared.columns import Columns
 from shared.models import AgentRow, KeyEntry
 
 from .byid import ById
 from .tables import Table
 
+_Any = TypeVar("_Any")
 _Held = TypeVar("_Held", AgentRow, KeyEntry)
 _Values = tuple[Any, ...]
 
 CHUNK: Final = 4_096  # values looked at together: what is needed on the way stays small
 
 _LAST_KEEPALIVE: Final = AgentRow._fields.index("last_keepalive")
+_NOBODY: Final = (None,) * len(AgentRow._fields)
 
 
 class Alike:
@@ -33,39 +35,51 @@ class Alike:
         self._keys = [table.keys for table in (tables[0], *reversed(tables[1:])) if table.keys]
         self._pool: dict[Any, Any] = {}
 
-    def rows(self, columns: wire.Columns) -> Iterator[AgentRow]:
+    def rows(self, columns: Columns) -> list[AgentRow]:
         """A row for each place in the columns."""
-        for many in _chunks(columns):
-            held = self._own.of([values[0] for values in many])
-            unlike = _unlike(held, many, range(len(many))) if self._own else range(len(many))
+        made: list[AgentRow] = []
+        for many in _chunks(zip(*columns, strict=True)):
+            made += self._settled(self._own.of([values[0] for values in many]), many)
+        return made
+
+    def _settled(self, held: list[AgentRow | None], many: list[_Values]) -> list[AgentRow]:
+        if held != many:
+            unlike = _unlike(held, many, range(len(many)))
             blank = [at for at in unlike if many[at][_LAST_KEEPALIVE] is None]
-            met = [at for at in unlike if many[at][_LAST_KEEPALIVE] is not None] if len(blank) < len(unlike) else ()
-            for at in (*met, *_look(self._others, held, many, blank)):
-                held[at] = self._new(many[at], held[at])
-            yield from cast("list[AgentRow]", held)
+            met = [at for at in unlike if many[at][_LAST_KEEPALIVE] is not None]
+            places = [*met, *_look(self._others, held, many, blank)]
+            for at, row in zip(places, self._made([held[at] for at in places], [many[at] for at in places]), strict=True):
+                held[at] = row
+        return cast("list[AgentRow]", held)
 
-    def _new(self, values: _Values, like: AgentRow | None) -> AgentRow:
-        """`like`: a row of the same id, if one is at hand."""
+    def _made(self, like: list[AgentRow | None], come: list[_Values]) -> Iterator[AgentRow]:
+        for rows in self._others:
+            bare = [at for at, row in enumerate(like) if row is None]
+            for at, row in zip(bare, rows.of([come[at][0] for at in bare]), strict=True):
+                like[at] = row
+        old = zip(*(row or _NOBODY for row in like), strict=True)
+        columns = map(self._same, old, zip(*come, strict=True))
+        return map(tuple.__new__, repeat(AgentRow), zip(*columns, strict=True))  # as `_make` does, which is the half of it again
+
+    def _same(self, like: _Values, values: _Values) -> _Values:
+        """Values, each of them that one which is held already: in its place in `like`, or anywhere in this snapshot."""
         same = self._pool.setdefault
-        for rows in () if like else self._others:
-            like = rows.get(values[0])
-            if like is not None:
-                break
-        made = [old if old == new else same(new, new) for old, new in zip(like, values, strict=True)] if like else map(same, values, values)
-        return tuple.__new__(AgentRow, made)  # as `_make` does, which is the half of it again
+        return like if like == values else tuple([old if old == new else same(new, new) for old, new in zip(like, values, strict=True)])
 
-    def keys(self, columns: wire.Columns) -> Iterator[KeyEntry]:
+    def keys(self, columns: Columns) -> list[KeyEntry]:
         """A key for each place in the columns."""
         same = self._pool.setdefault
-        for many in _chunks(columns):
+        made: list[KeyEntry] = []
+        for many in _chunks(zip(*columns, strict=True)):
             held: list[KeyEntry | None] = [None] * len(many)
             for at in _look(self._keys, held, many, range(len(many))):
                 held[at] = KeyEntry._make(map(same, many[at], many[at]))
-            yield from cast("list[KeyEntry]", held)
+            made += cast("list[KeyEntry]", held)
+        return made
 
 
-def _chunks(columns: wire.Columns) -> Iterator[list[_Values]]:
-    every = zip(*columns, strict=True)
+def _chunks(values: Iterable[_Any]) -> Iterator[list[_Any]]:
+    every = iter(values)
     while many := list(islice(every, CHUNK)):
         yield many
 
@@ -73,13 +87,11 @@ def _chunks(columns: wire.Columns) -> Iterator[list[_Values]]:
 def _look(tables: Sequence[ById[_Held]], held: list[_Held | None], many: Sequence[_Values], places: Sequence[int]) -> Sequence[int]:
     """Put in its place what equals the values there in one of the tables; the places for which there is none."""
     for table in tables:
-        found = table.of([many[at][0] for at in places])
-        if found == many:
-            held[:] = found
-            return ()
+        wanted = many if len(places) == len(many) else [many[at] for at in places]
+        found = table.of([values[0] for values in wanted])
         for at, one in zip(places, found, strict=True):
             held[at] = one
-        places = _unlike(held, many, places)
+        places = () if found == wanted else _unlike(held, many, places)
     return places
 
 

@@ -63,7 +63,10 @@ class ById(MutableMapping[int, T]):
 
     def fill(self, items: Mapping[int, T]) -> None:
         """Set many; what ascends costs little."""
-        numbers, values = list(items), list(items.values())
+        self.put(list(items), list(items.values()))
+
+    def put(self, numbers: Sequence[int], values: Sequence[T]) -> None:
+        """Set the value of each number, the last where one comes twice; what ascends costs little."""
         for at, begin, end in _runs(numbers):
             page = self._pages.get(at)
             if page is None:
@@ -75,6 +78,13 @@ class ById(MutableMapping[int, T]):
                 for number, value in zip(numbers[begin:end], values[begin:end], strict=True):
                     page[number & _WITHIN] = value
             self._count += PAGE - page.count(None)
+
+    def copy(self) -> "ById[T]":
+        """The same values in another mapping."""
+        other = ById[T]()
+        other._pages = {at: page.copy() for at, page in self._pages.items()}
+        other._count = self._count
+        return other
 
     def __delitem__(self, number: int) -> None:
         page = self._pages.get(number >> _BITS)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgpack
 
-from shared import sealing, wire
+from shared import columns, sealing
 from shared.errors import Quarantine
 
 from .fleet import Node
@@ -146,7 +146,7 @@ def _malformed(what: str) -> Quarantine:
 
 def _number(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name)
-    if type(value) is not int or not 0 <= value <= wire.MAX_INT:
+    if type(value) is not int or not 0 <= value <= columns.MAX_INT:
         raise _malformed(f"{name!r} is no number in range")
     return value
 

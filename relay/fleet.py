@@ -141,8 +141,12 @@ class Fleet:
 
     def adopt(self, agents: Iterable[Agent]) -> None:
         """Take over agents as they were decided before."""
-        for agent in agents:
-            self._put(agent)
+        come = {agent.id: agent for agent in agents}
+        for number in come.keys() & self.agents.keys():
+            self._drop(number)
+        self.agents |= come
+        self.counts.update(agent.status for agent in come.values())
+        self.holding.update(agent.id for agent in come.values() if agent.hold is not None)
 
     def settle(self, judged: Decision) -> None:
         """Take over what decide judged."""

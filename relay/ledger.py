@@ -37,6 +37,7 @@ from .chain import Head
 from .database import Database, Prepared, execute
 from .decided import Agent, Decision, Ghost, Manager
 from .fleet import Fleet, Node
+from .fulls import Fulls
 from .lease import NAMELESS, Lease, Terms
 from .schema import AGENTS, GHOSTS, HISTORY, MANAGERS, META, NODES, OUTBOX, QUARANTINE, QUIET, SNAPSHOTS
 from .shelf import Shelf
@@ -166,9 +167,10 @@ class Ledger:
             self.shelf.doubt()
             self._fresh.forget()
             self._seen = _seen(connection)
+            full = Fulls()
             for seen in self._seen.values():
                 restored.nodes[seen.node.node] = seen.node
-                restored.tables[seen.node.node] = _table(connection, seen, list(restored.tables.values()))
+                restored.tables[seen.node.node] = _table(connection, seen, full)
             restored.adopt(_agents(connection, list(restored.tables.values())))
             restored.ghosts = {ghost.id: ghost for ghost in map(stored.ghost_of, connection.execute(select(GHOSTS)))}
             restored.managers = {manager.node: manager for manager in map(stored.manager_of, connection.execute(select(MANAGERS)))}
@@ -268,7 +270,8 @@ class Ledger:
         after, page = -1, list[Agent]()
         while after < 0 or page:
             with self._database.read() as connection:
-                page = list(map(stored.agent_of, _page(connection, after)))
+                found = _page(connection, after)
+                page = stored.agents_of(found, [None] * len(found))
             yield from page
             after = page[-1].id if page else 0
 
@@ -383,13 +386,16 @@ def _seen(connection: Connection) -> dict[str, _Seen]:
     return {one.node.node: one for one in seen}
 
 
-def _table(connection: Connection, seen: _Seen, others: Sequence[tables.Table]) -> tables.Table:
+def _table(connection: Connection, seen: _Seen, full: Fulls) -> tables.Table:
     """A node's table, folded again as it was folded then."""
     quiet, news, woken, digest = seen.quiet
     table = tables.Table()
-    payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
-    for (payload,) in connection.execute(payloads):
-        tables.absorb(table, wire.decode(bytes(payload), Alike([table, *others])), digest)
+    stored_of = select(SNAPSHOTS.c.kind, SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
+    for number, (kind, payload) in enumerate(connection.execute(stored_of)):
+        if kind == "full" and number == 0 and digest is not None:
+            table = full.table(bytes(payload), digest)
+        else:
+            tables.absorb(table, wire.decode(bytes(payload), Alike([table])), digest)
     table.listen(dict(quiet), news, dict(woken))
     return table
 
@@ -408,7 +414,7 @@ def _agents(connection: Connection, known: Sequence[tables.Table]) -> Iterator[A
             if None not in like:
                 break
             like = [one or other for one, other in zip(like, table.rows.of([row.agent_id for row in page]), strict=True)]
-        yield from map(stored.agent_of, page, like)
+        yield from stored.agents_of(page, like)
         page = _page(connection, page[-1].agent_id)
 
 

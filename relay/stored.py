@@ -146,35 +146,53 @@ def agent_row(agent: Agent) -> Row:
     )
 
 
-def agent_of(row: Sequence[Any], like: AgentRow | None = None) -> Agent:
-    """The agent that `agent_row` wrote. What equals a value of `like` is that very value, and a word that many share is held once."""
-    number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id = row[:12]
-    kind, held, until, began, mirrored, moving_node, moving_since, moving_at, overdue, refused, refused_by, refused_at, went_at = row[12:]
-    known: dict[Any, Any] = dict(zip(like or (), like or (), strict=True))
-    same = known.get
-    name, ip, witness = original(name), original(ip), original(witness)
-    return Agent(
-        same(number, number),
-        same(name, name),
-        same(date_add, date_add),
-        intern(status),  # type: ignore[arg-type]
-        intern(reason),  # type: ignore[arg-type]
-        same(since, since),
-        same(ip, ip),
-        same(last_keepalive, last_keepalive),
-        intern(original(manager_node)),
-        None if witness is None else intern(witness),
-        same(contact, contact),
-        last_event_id,
-        None if kind is None else Hold(kind, held, until, began),
-        bool(mirrored),
-        None if moving_node is None else Move(original(moving_node), moving_since, moving_at),
-        overdue,
-        bool(refused),
-        original(refused_by),
-        refused_at,
-        same(went_at, went_at),
+def agents_of(rows: Sequence[Row], like: Sequence[AgentRow | None]) -> list[Agent]:
+    """The agents that `agent_row` wrote. What equals a value of `like`, rows of the same ids, is that very value, and a word that many
+    share is held once. By columns, for there are a hundred thousand."""
+    if not rows:
+        return []
+    ids, names, ips, _, _, gone_at, seen_at, added, _ = zip(*(row or _NOBODY for row in like), strict=True)
+    number, name, date_add, status, reason, since, ip, last_keepalive, manager_node, witness, contact, last_event_id, *more = zip(
+        *rows, strict=True
     )
+    kind, held, until, began, mirrored, to, to_since, to_at, overdue, refused, refused_by, refused_at, went_at = more
+    columns = (
+        _same(number, ids),
+        _same(list(map(original, name)), names),
+        _same(date_add, added),
+        _shared(status),
+        _shared(reason),
+        _same(since, gone_at, seen_at, added),
+        _same(list(map(original, ip)), ips),
+        _same(last_keepalive, seen_at),
+        _shared(manager_node),
+        _shared(witness),
+        _same(contact, seen_at, gone_at),
+        last_event_id,
+        [None if one[0] is None else Hold(*one) for one in zip(kind, held, until, began, strict=True)],
+        map(bool, mirrored),
+        [None if one[0] is None else Move(original(one[0]), *one[1:]) for one in zip(to, to_since, to_at, strict=True)],
+        overdue,
+        map(bool, refused),
+        _shared(refused_by),
+        refused_at,
+        _same(went_at, gone_at),
+    )
+    return list(map(Agent._make, zip(*columns, strict=True)))
+
+
+_NOBODY: Final = (None,) * len(AgentRow._fields)
+
+
+def _same(column: Sequence[Any], *like: Sequence[Any]) -> Sequence[Any]:
+    for known in like:
+        column = known if column == known else [old if old == new else new for old, new in zip(known, column, strict=True)]
+    return column
+
+
+def _shared(words: Sequence[str | None]) -> Iterator[str | None]:
+    known = {word: None if word is None else intern(original(word)) for word in set(words)}
+    return map(known.__getitem__, words)
 
 
 # Ghosts and managers ------------------------------------------------------------------------------------------------

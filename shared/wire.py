@@ -28,6 +28,7 @@ from typing import Any, Final, Literal, Protocol, cast, get_args
 import msgpack
 import zstandard
 
+from .columns import MAX_INT, MAX_TEXT, Columns, Reader, equally_long, malformed
 from .errors import Quarantine
 from .models import CONNECTION_STATUSES, AgentRow, KeyEntry, KeysState, NodeType, SourceKind, SourceState
 
@@ -38,8 +39,6 @@ PART_BYTES: Final = 512 * 1024
 MAX_PARTS: Final = 256
 MAX_PAYLOAD_BYTES: Final = 128 * 1024 * 1024  # of msgpack, after decompression: about two million agents
 MAX_ROWS: Final = 2_000_000
-MAX_TEXT: Final = 64 * 1024  # characters of one name, address or sentence
-MAX_INT: Final = 2**63 - 1
 MAX_PERIOD: Final = 86_400_000  # ms: nothing keeps alive less often than daily
 COMPRESS_ABOVE: Final = 512  # bytes: below it zstd's frame costs more than it saves
 
@@ -97,11 +96,6 @@ class Tick:
 
     relay: str
     sent_at: int  # Unix ms
-
-
-def malformed(what: str) -> Quarantine:
-    """The refusal of bytes that are not what `what` says they should be."""
-    return Quarantine("malformed", f"raw message refused: {what}; the sender is not a collector of this version")
 
 
 # Encoding -----------------------------------------------------------------------------------------------------------
@@ -234,10 +228,6 @@ def join(parts: Sequence[Part]) -> bytes:
     return b"".join(part.data for part in parts)
 
 
-Columns = Sequence[Sequence[Any]]
-"""One sequence for each field of AgentRow or KeyEntry, in their order: checked, and equally long."""
-
-
 class Maker(Protocol):
     """Makes values of columns: who holds many snapshots need not make again what it holds."""
 
@@ -265,8 +255,8 @@ NEW: Final = New()
 
 def decode(payload: bytes, maker: Maker = NEW) -> Snapshot:
     """The snapshot in a payload. Raises Quarantine: malformed, newer_schema, oversized."""
-    fields = _unpack(_decompress(payload))
-    quiet = _quiet(fields)
+    fields = _unpack(unwrapped(payload))
+    quiet, read = _quiet(fields), Reader(fields)
     return Snapshot(
         cluster=_text(fields, "cluster"),
         node=_name(fields, "node"),
@@ -282,10 +272,10 @@ def decode(payload: bytes, maker: Maker = NEW) -> Snapshot:
         source_state=cast("SourceState", _word(fields, "source_state", get_args(SourceState))),
         source_error=_text(fields, "source_error"),
         db_version=_int(fields, "db_version"),
-        rows=tuple(maker.rows(_row_columns(fields))),
-        gone=tuple(_ints(fields, "gone")),
-        keys=tuple(maker.keys(_key_columns(fields))),
-        keys_gone=tuple(_ints(fields, "keys_gone")),
+        rows=tuple(maker.rows(row_columns(read))),
+        gone=tuple(read.ints("gone")),
+        keys=tuple(maker.keys(key_columns(read))),
+        keys_gone=tuple(read.ints("keys_gone")),
         keys_state=cast("KeysState", _word(fields, "keys_state", get_args(KeysState))),
         quiet=quiet,
         period=_int(fields, "period", limit=MAX_PERIOD),
@@ -295,7 +285,8 @@ def decode(payload: bytes, maker: Maker = NEW) -> Snapshot:
     )
 
 
-def _decompress(payload: bytes) -> bytes:
+def unwrapped(payload: bytes) -> bytes:
+    """The msgpack in a payload. Raises Quarantine: malformed, oversized."""
     codec, packed = payload[:1], payload[1:]
     if codec == _PLAIN:
         return packed
@@ -317,7 +308,12 @@ def _unpack(packed: bytes) -> dict[str, Any]:
         raise malformed("it is not msgpack") from error
     if not isinstance(fields, dict):
         raise malformed("it is not a msgpack map")
-    version = fields.get("v")
+    check_version(fields.get("v"))
+    return fields
+
+
+def check_version(version: object) -> None:
+    """Raise Quarantine, malformed or newer_schema, where this is not the version of a payload that is read here."""
     if type(version) is not int or version < 1:
         raise malformed("it has no schema version")
     if version > SCHEMA_VERSION:
@@ -325,7 +321,6 @@ def _unpack(packed: bytes) -> dict[str, Any]:
             "newer_schema",
             f"raw message refused: schema {version}, this relay reads up to {SCHEMA_VERSION}; upgrade the relay before the collectors",
         )
-    return fields
 
 
 def _int(fields: Mapping[str, Any], name: str, limit: int = MAX_INT) -> int:
@@ -356,70 +351,30 @@ def _word(fields: Mapping[str, Any], name: str, words: tuple[str, ...]) -> str:
     return value
 
 
-def _column(fields: dict[str, Any], name: str, kinds: set[type]) -> list[Any]:
-    value = fields.pop(name, None)  # a column of a great table is let go as soon as its values are made
-    if not isinstance(value, list) or not set(map(type, value)) <= kinds:
-        raise malformed(f"{name!r} is not a list of the right type")
-    return value
-
-
-def _ints(fields: dict[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
-    column = _column(fields, name, {int, type(None)} if nullable else {int})
-    values = [value for value in column if value is not None] if nullable else column
-    if values and (min(values) < 0 or max(values) > MAX_INT):
-        raise malformed(f"{name!r} holds a value out of range")
-    return column
-
-
-def _texts(fields: dict[str, Any], name: str, *, nullable: bool = False) -> list[Any]:
-    column = _column(fields, name, {str, type(None)} if nullable else {str})
-    if max(map(len, filter(None, column)), default=0) > MAX_TEXT:
-        raise malformed(f"{name!r} holds a value out of range")
-    return column
-
-
-def _codes(fields: Mapping[str, Any], name: str, highest: int) -> bytes:
-    value = fields.get(name)
-    if not isinstance(value, bytes) or (value and max(value) > highest):
-        raise malformed(f"{name!r} holds an unknown code")
-    return value
-
-
-def _same_length(columns: Sequence[Sequence[Any]], name: str) -> None:
-    if len({len(column) for column in columns}) > 1:
-        raise malformed(f"the columns of {name!r} differ in length")
-
-
-def _row_columns(fields: dict[str, Any]) -> Columns:
+def row_columns(read: Reader) -> Columns:
+    """A payload's rows, a column for each field of AgentRow. Raises Quarantine: malformed."""
     columns = (
-        _ints(fields, "row_id"),
-        _texts(fields, "row_name"),
-        _texts(fields, "row_ip", nullable=True),
-        [CONNECTION_STATUSES[code] for code in _codes(fields, "row_status", len(CONNECTION_STATUSES) - 1)],
-        _ints(fields, "row_code", nullable=True),
-        _ints(fields, "row_disconnection_time"),
-        _ints(fields, "row_last_keepalive", nullable=True),
-        _ints(fields, "row_date_add"),
-        _texts(fields, "row_node_name", nullable=True),
+        read.ints("row_id"),
+        read.texts("row_name"),
+        read.texts("row_ip", nullable=True),
+        read.words("row_status", CONNECTION_STATUSES),
+        read.ints("row_code", nullable=True),
+        read.ints("row_disconnection_time"),
+        read.ints("row_last_keepalive", nullable=True),
+        read.ints("row_date_add"),
+        read.texts("row_node_name", nullable=True),
     )
-    _same_length(columns, "row")
-    return columns
+    return equally_long(columns, "row")
 
 
-def _key_columns(fields: dict[str, Any]) -> Columns:
-    columns = (
-        _ints(fields, "key_id"),
-        _texts(fields, "key_name"),
-        _texts(fields, "key_ip"),
-        [code == 1 for code in _codes(fields, "key_removed", 1)],
-    )
-    _same_length(columns, "key")
-    return columns
+def key_columns(read: Reader) -> Columns:
+    """A payload's keys, a column for each field of KeyEntry. Raises Quarantine: malformed."""
+    columns = (read.ints("key_id"), read.texts("key_name"), read.texts("key_ip"), read.words("key_removed", (False, True)))
+    return equally_long(columns, "key")
 
 
 def _quiet(fields: dict[str, Any]) -> tuple[tuple[int, int], ...] | None:
     if fields.get("quiet_id") is None:
         return None
-    columns = (_ints(fields, "quiet_id"), _ints(fields, "quiet_at"))
-    _same_length(columns, "quiet")
-    return tuple(zip(*columns, strict=True))
+    read = Reader(fields)
+    return tuple(zip(*equally_long((read.ints("quiet_id"), read.ints("quiet_at")), "quiet"), strict=True))

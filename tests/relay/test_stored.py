@@ -97,16 +97,15 @@ AGENT_ONE = Agent(
 @given(AGENT)
 def test_an_agent_comes_back_with_its_move_and_its_silence(agent: Agent) -> None:
     row = stored.agent_row(agent)
-    assert stored.agent_of(row) == agent
+    assert stored.agents_of([row, row], [None, None]) == [agent, agent]
     assert len(row) == len(AGENTS.c)
 
 
 def test_what_a_row_holds_of_an_agent_is_not_held_twice() -> None:
     """A hundred thousand agents that come back bring no name, no address and no time of their own."""
     row, odd = AgentRow(1000, "web", "10.0.0.1", "active", 0, T0, T0 + 1, T0 + 2, "m"), "m\0"
-    first, second = (
-        stored.agent_of(json.loads(json.dumps(stored.agent_row(AGENT_ONE._replace(manager_node=odd, witness=odd)))), row) for _ in range(2)
-    )
+    text = json.dumps(stored.agent_row(AGENT_ONE._replace(manager_node=odd, witness=odd)))
+    (first,), (second,) = (stored.agents_of([json.loads(text)], [row]) for _ in range(2))
     assert first == second == AGENT_ONE._replace(manager_node=odd, witness=odd)
     assert (first.id is row.id, first.name is row.name, first.ip is row.ip) == (True, True, True)
     assert (first.since is row.disconnection_time, first.contact is row.last_keepalive, first.date_add is row.date_add) == (True,) * 3
