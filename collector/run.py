@@ -13,7 +13,6 @@ Rules
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -25,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shared import health, jetstream, keyring, keywatch, logs, pages, sealing, subjects, tracing
+from shared import health, jetstream, keyring, keywatch, logs, memory, pages, sealing, subjects, tracing
 from shared.backoff import Backoff
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigError, Stop
@@ -138,7 +137,7 @@ class _Pages:
         """The reader has looked."""
         self.turns()
         if self.was_whole:
-            _give_back()
+            memory.give_back()  # of a whole table, which is gone by now
         self.was_whole = finding.whole is not None
         waiting = self.spool.depth()
         told = (self.spool.gap, waiting)
@@ -291,13 +290,6 @@ class _Service:
         publishing.cancel()
         await asyncio.wait({publishing})
         await connection.close()
-
-
-def _give_back() -> None:
-    """Let the C library give the memory of a whole table, which is gone by now, back to the system. Others than glibc do it
-    by themselves, or not at all."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _asked_to_stop() -> asyncio.Future[None]:

@@ -27,18 +27,17 @@ from typing import Any, Final, Self
 from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, bindparam, delete, func, insert, select, update
 from sqlalchemy import Row as Found
 
-from shared import crashpoints, wire
+from shared import crashpoints
 from shared.errors import ConfigError, Quarantine, Unreachable
 from shared.models import AgentRow
 
 from . import fleet, migrations, outbox, stored, tables
-from .alike import Alike
 from .chain import Head
 from .database import Database, Prepared, execute
 from .decided import Agent, Decision, Ghost, Manager
 from .fleet import Fleet, Node
-from .fulls import Fulls
 from .lease import NAMELESS, Lease, Terms
+from .refold import Refold
 from .schema import AGENTS, GHOSTS, HISTORY, MANAGERS, META, NODES, OUTBOX, QUARANTINE, QUIET, SNAPSHOTS
 from .shelf import Shelf
 from .stored import Kept, Outgoing, Past
@@ -167,10 +166,10 @@ class Ledger:
             self.shelf.doubt()
             self._fresh.forget()
             self._seen = _seen(connection)
-            full = Fulls()
+            again = Refold()
             for seen in self._seen.values():
                 restored.nodes[seen.node.node] = seen.node
-                restored.tables[seen.node.node] = _table(connection, seen, full)
+                restored.tables[seen.node.node] = _table(connection, seen, again)
             restored.adopt(_agents(connection, list(restored.tables.values())))
             restored.ghosts = {ghost.id: ghost for ghost in map(stored.ghost_of, connection.execute(select(GHOSTS)))}
             restored.managers = {manager.node: manager for manager in map(stored.manager_of, connection.execute(select(MANAGERS)))}
@@ -386,16 +385,14 @@ def _seen(connection: Connection) -> dict[str, _Seen]:
     return {one.node.node: one for one in seen}
 
 
-def _table(connection: Connection, seen: _Seen, full: Fulls) -> tables.Table:
+def _table(connection: Connection, seen: _Seen, again: Refold) -> tables.Table:
     """A node's table, folded again as it was folded then."""
     quiet, news, woken, digest = seen.quiet
     table = tables.Table()
-    stored_of = select(SNAPSHOTS.c.kind, SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
-    for number, (kind, payload) in enumerate(connection.execute(stored_of)):
-        if kind == "full" and number == 0 and digest is not None:
-            table = full.table(bytes(payload), digest)
-        else:
-            tables.absorb(table, wire.decode(bytes(payload), Alike([table])), digest)
+    payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
+    for (payload,) in connection.execute(payloads):
+        again.fold(table, bytes(payload))
+    table.digest = tables.digest(table.rows.values()) if digest is None else digest
     table.listen(dict(quiet), news, dict(woken))
     return table
 

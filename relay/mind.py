@@ -11,7 +11,7 @@ import gc
 from dataclasses import dataclass, replace
 from typing import Final
 
-from shared import clock, telemetry
+from shared import clock, memory, telemetry
 
 from . import catchup, control, decide, ledger, published
 from .admit import Admitted, Gate, Raw
@@ -150,5 +150,6 @@ def restored(book: ledger.Ledger, policy: Policy) -> Fleet:
         fleet = book.restore("", policy)
     finally:
         gc.enable()
+        memory.give_back()
     fleet.cluster = next((node.cluster for node in fleet.nodes.values()), "")
     return fleet

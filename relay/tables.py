@@ -102,6 +102,11 @@ def _put(held: ById[_Held], come: Mapping[int, _Held], before: list[_Held]) -> M
     return news
 
 
+def digest(rows: Iterable[AgentRow]) -> int:
+    """The digest of a table with these rows (`shared.models.row_digest`)."""
+    return _summed(0, (), rows)
+
+
 def _summed(digest: int, before: Iterable[AgentRow], after: Iterable[AgentRow]) -> int:
     return (digest - sum(map(models.row_digest, before)) + sum(map(models.row_digest, after))) % models.DIGEST_MODULUS
 

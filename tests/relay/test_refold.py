@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import tables
-from relay.fulls import Fulls
+from relay.refold import Refold
 from relay.tables import Table
 from shared import wire
 from shared.errors import Quarantine
@@ -17,26 +17,35 @@ from shared.models import AgentRow, KeyEntry
 from tests.relay.lab import T0, Speaker, key, row
 from tests.relay.test_alike import CONTENT, Content, snapshot
 
+STATES = st.sampled_from(["ok", "ok", "ok", "silent"])
+KEYS_STATES = st.sampled_from(["ok", "ok", "ok", "denied"])
+NUMBERS = st.lists(st.integers(0, 6), max_size=3)
 SAID = st.builds(
-    lambda content, source, keys: replace(snapshot(content), source_state=source, keys_state=keys),
-    CONTENT,
-    st.sampled_from(["ok", "ok", "ok", "silent"]),
-    st.sampled_from(["ok", "ok", "ok", "denied"]),
-)
+    lambda content, kind, source, keys, gone, keys_gone: replace(
+        snapshot(content, kind), source_state=source, keys_state=keys, gone=tuple(gone), keys_gone=tuple(keys_gone)
+    ),
+    CONTENT, st.sampled_from(["full", "delta"]), STATES, KEYS_STATES, NUMBERS, NUMBERS,
+)  # fmt: skip
 
 
-def tables_of(full: Fulls, *said: Content) -> list[Table]:
-    return [full.table(wire.encode(snapshot(one)), 0) for one in said]
+def tables_of(again: Refold, *said: Content) -> list[Table]:
+    many = [Table() for _ in said]
+    for table, one in zip(many, said, strict=True):
+        again.fold(table, wire.encode(snapshot(one)))
+    return many
 
 
-@given(st.lists(SAID, min_size=1, max_size=5))
-def test_a_table_is_what_the_fold_makes_of_its_snapshot(many: Sequence[wire.Snapshot]) -> None:
+@given(st.lists(st.lists(SAID, min_size=1, max_size=3), min_size=1, max_size=3))
+def test_a_table_is_what_the_fold_made_of_its_snapshots(nodes: Sequence[Sequence[wire.Snapshot]]) -> None:
     """Whatever was read before, and whatever was done meanwhile to the tables that were read."""
-    full = Fulls()
-    for number, said in enumerate(many):
-        folded, restored = Table(), full.table(wire.encode(said), number)
-        tables.absorb(folded, said, number)
-        assert (restored.rows, restored.keys, restored.digest) == (folded.rows, folded.keys, number)
+    again = Refold()
+    for snapshots in nodes:
+        folded, restored = Table(), Table()
+        for said in snapshots:
+            tables.absorb(folded, said)
+            again.fold(restored, wire.encode(said))
+        assert (restored.rows, restored.keys) == (folded.rows, folded.keys)
+        assert tables.digest(restored.rows.values()) == folded.digest
         assert [list(map(type, one)) for one in restored.rows.values()] == [list(map(type, one)) for one in folded.rows.values()]
         tables.absorb(restored, Speaker("w", "worker").snapshot("full", T0, rows=(row(3, "pending"),), keys=(key(row(5, "pending")),)))
 
@@ -44,7 +53,7 @@ def test_a_table_is_what_the_fold_makes_of_its_snapshot(many: Sequence[wire.Snap
 def test_who_was_never_in_contact_is_one_row_on_all_nodes_and_a_key_is_one_key() -> None:
     blank, met = row(1000, "never_connected"), row(2000, "active", T0)
     content = [blank, met], [key(blank), key(met)]
-    one, two, three = tables_of(Fulls(), content, ([blank, met], [key(blank)]), content)
+    one, two, three = tables_of(Refold(), content, ([blank, met], [key(blank)]), content)
     assert one.rows[1000] is two.rows[1000] is three.rows[1000]
     assert one.rows[2000] is not two.rows[2000]
     assert one.keys[1000] is two.keys[1000] is three.keys[1000]
@@ -52,7 +61,7 @@ def test_who_was_never_in_contact_is_one_row_on_all_nodes_and_a_key_is_one_key()
 
 def test_a_node_that_has_been_met_in_between_is_blank_in_the_old_row_again() -> None:
     blank = row(1000, "never_connected")
-    one, _, three = tables_of(Fulls(), ([blank], []), ([row(1000, "active", T0)], []), ([blank], []))
+    one, _, three = tables_of(Refold(), ([blank], []), ([row(1000, "active", T0)], []), ([blank], []))
     assert one.rows[1000] is three.rows[1000]
 
 
@@ -61,7 +70,7 @@ def test_texts_and_times_are_held_once_whether_or_not_their_column_is_the_same()
         return row(number, "active", T0)._replace(name=name)
 
     one, two, three = tables_of(
-        Fulls(),
+        Refold(),
         ([named(1000, "web"), named(2000, "db")], []),
         ([named(1000, "web"), named(2000, "db")], []),
         ([named(1000, "web"), named(3000, "mail")], []),
@@ -95,9 +104,9 @@ def packed(**fields: object) -> bytes:
     ],
 )
 def test_what_is_no_snapshot_is_refused_whatever_was_read_before(payload: bytes, reason: str) -> None:
-    full = Fulls()
+    again = Refold()
     for _ in range(2):
         with pytest.raises(Quarantine) as refused:
-            full.table(payload, 0)
+            again.fold(Table(), payload)
         assert refused.value.reason == reason
-        full.table(packed(), 0)
+        again.fold(Table(), packed())
