@@ -49,7 +49,7 @@ CROWDED: Final = 2_000
 that; what drains from a spool may be hours without a full."""
 
 NO_QUIET: Final[stored.Quiet] = ({}, None, {}, None)
-PAGE: Final = 1_000  # agents read at once
+PAGE: Final = 5_000  # agents read at once
 PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
 
 _META: Final = select(META)
