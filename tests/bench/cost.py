@@ -7,7 +7,8 @@ as often as it would there: its budget is as many times larger as the simulator 
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -16,7 +17,7 @@ from tests.bench import probing, usage
 from tests.bench.figures import Bar, Figure
 from tests.bench.fleet import Fleet
 from tests.bench.parts import Bench
-from tests.bench.stage import Stage, script
+from tests.bench.stage import Bare, Stage, script
 from tests.collector.process import CollectorProcess
 
 NAME: Final = "cost"
@@ -31,6 +32,7 @@ CASES: Final[tuple[tuple[int, str, tuple[float | None, float | None]], ...]] = (
 """Agents, what the collector signs with, and bars: MiB resident, per cent of a core."""
 
 WINDOW: Final = 60.0  # seconds of one round: a full snapshot is in each
+BARE_WINDOW: Final = 15.0
 SETTLE: Final = 12.0  # seconds: the first full, the pace and the rhythm are found by then
 BUDGET: Final = 1.0  # per cent: collector.source_budget
 
@@ -42,6 +44,7 @@ ROW_S: Final = 0.15 / 20_000
 class Look:
     """A process at one moment."""
 
+    at: float  # monotonic seconds
     cpu: float  # seconds so far
     memory: float  # MiB
     probes: float = 0
@@ -61,13 +64,16 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
             collector = await stage.start_collector(fleet.manager.home, settings)
             authority = () if stage.authority is None else ("--authority", str(stage.authority))
             idle = await stage.start(*script("idle.py"), "--url", stage.url, *authority)
-            async for figure in _figures(bench, agents, what, bars, collector, idle.pid, cost.real_glance):
+            looks, floors = await _rounds(bench, what, collector, idle.pid)
+            rate = _glances(looks)
+            where = ("--socket", str(fleet.manager.socket), "--sql", cost.sql, "--looks", f"{max(1.0, rate):.3f}")
+            bare = await _bare_rounds(bench, what, await stage.start_bare("bare_collector.py", *where))
+            for figure in _figures(agents, what, bars, (looks, floors, bare), cost.real_glance):
                 yield figure
 
 
-async def _figures(
-    bench: Bench, agents: int, what: str, bars: tuple[float | None, float | None], collector: CollectorProcess, idle: int, glance: float
-) -> AsyncIterator[Figure]:
+async def _rounds(bench: Bench, what: str, collector: CollectorProcess, idle: int) -> tuple[list[Look], list[Look]]:
+    """Of collector and idle process, before the first round and after each."""
     window = 1.0 if bench.quick else WINDOW
     await asyncio.sleep(1.0 if bench.quick else SETTLE)
     looks, floors = [await _look(collector)], [_plain(idle)]
@@ -76,21 +82,52 @@ async def _figures(
         await asyncio.sleep(window)
         looks.append(await _look(collector))
         floors.append(_plain(idle))
+    return looks, floors
+
+
+async def _bare_rounds(bench: Bench, what: str, bare: Bare) -> tuple[float, ...]:
+    """CPU of bare looks, in per cent of a core."""
+    window = 1.0 if bench.quick else BARE_WINDOW
+    bare.go()
+    shares = []
+    for number in range(bench.rounds):
+        bench.say(f"cost: {what}: bare looks, round {number + 1} of {bench.rounds}, {window:g} s")
+        before, began = _plain(bare.pid), time.monotonic()
+        await asyncio.sleep(window)
+        shares.append(100 * (_plain(bare.pid).cpu - before.cpu) / (time.monotonic() - began))
+    bare.rest()
+    return tuple(shares)
+
+
+def _figures(
+    agents: int,
+    what: str,
+    bars: tuple[float | None, float | None],
+    measured: tuple[list[Look], list[Look], tuple[float, ...]],
+    glance: float,
+) -> Iterator[Figure]:
+    looks, floors, bare = measured
     yield Figure(
         NAME, f"memory, {what}", "MiB", tuple(one.memory for one in looks[1:]), tuple(one.memory for one in floors[1:]),
         "idle asyncio + nats-py", _at_most(bars[0]), plot=("collector's memory, MiB", _line(what, "resident"), agents),
     )  # fmt: skip
-    shares = tuple(100 * (b.cpu - a.cpu) / window for a, b in pairwise(looks))
+    shares = tuple(100 * (b.cpu - a.cpu) / (b.at - a.at) for a, b in pairwise(looks))
     yield Figure(
-        NAME, f"CPU, {what}", "% of a core", shares, (), "", _at_most(bars[1]), plot=("CPU, % of a core", _line(what, "collector"), agents)
-    )
+        NAME, f"CPU, {what}", "% of a core", shares, bare, "as many bare looks: a question, its answer, no more", _at_most(bars[1]),
+        plot=("CPU, % of a core", _line(what, "collector"), agents),
+    )  # fmt: skip
     yield Figure(
         NAME, f"share of wazuh-db's time, {what}", "%",
-        tuple(100 * _busy(a, b, agents, glance) / window for a, b in pairwise(looks)), (), "",
-        note=f"{(looks[-1].probes - looks[0].probes) / window / bench.rounds:.1f} glances a second of {glance * 1000:.1f} ms,"
-        f" beside them the periodic fulls; the budget of looking is {BUDGET:g} %",
+        tuple(100 * _busy(a, b, agents, glance) / (b.at - a.at) for a, b in pairwise(looks)), (), "",
+        note=f"{_glances(looks):.1f} glances a second of {glance * 1000:.1f} ms, beside them the periodic fulls;"
+        f" the budget of looking is {BUDGET:g} %",
         plot=("CPU, % of a core", _line(what, "share of wazuh-db's time"), agents),
     )  # fmt: skip
+
+
+def _glances(looks: list[Look]) -> float:
+    """A second."""
+    return (looks[-1].probes - looks[0].probes) / (looks[-1].at - looks[0].at)
 
 
 def _line(what: str, name: str) -> str:
@@ -112,11 +149,11 @@ async def _look(collector: CollectorProcess) -> Look:
     _, page = await collector.get("/metrics")
     probes = _value(page, "wazuh_jetstream_collector_probes_total")
     fulls = _value(page, 'wazuh_jetstream_collector_reads_total{kind="full"}')
-    return Look(usage.cpu_seconds(collector.pid), usage.memory(collector.pid).now, probes, fulls)
+    return Look(time.monotonic(), usage.cpu_seconds(collector.pid), usage.memory(collector.pid).now, probes, fulls)
 
 
 def _plain(pid: int) -> Look:
-    return Look(usage.cpu_seconds(pid), usage.memory(pid).now)
+    return Look(time.monotonic(), usage.cpu_seconds(pid), usage.memory(pid).now)
 
 
 def _value(page: str, name: str) -> float:

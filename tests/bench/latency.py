@@ -9,7 +9,7 @@ collector that is frozen in the middle of a look would take that for wazuh-db's 
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from tests.bench import bare, probing
 from tests.bench.figures import Bar, Figure, quantile
 from tests.bench.fleet import Fleet
 from tests.bench.parts import Bench
-from tests.bench.stage import Stage, script
+from tests.bench.stage import Bare, Stage
 from tests.bench.subscriber import Subscriber, of_bare, of_event
 from tests.demo.audience import STREAM
 from tests.manager.driver import unix_now
@@ -96,13 +96,9 @@ async def _case(bench: Bench, case: Case) -> tuple[float, list[list[float]], lis
         return budget, *await _rounds(bench, case, fleet, stage, other, events, floor)
 
 
-async def _bare(stage: Stage, fleet: Fleet, case: Case) -> Callable[[bytes], None]:
+async def _bare(stage: Stage, fleet: Fleet, case: Case) -> Bare:
     where = ("--file", str(fleet.manager.database)) if case.file else ("--socket", str(fleet.manager.socket))
-    process = await stage.start(*script("bare.py"), "--url", stage.url, *where, "--agents", str(WATCHED))
-    assert process.stdin is not None
-    assert process.stdout is not None
-    await process.stdout.readline()
-    return process.stdin.write
+    return await stage.start_bare("bare.py", "--url", stage.url, *where, "--agents", str(WATCHED))
 
 
 async def _rounds(
@@ -110,7 +106,7 @@ async def _rounds(
     case: Case,
     fleet: Fleet,
     stage: Stage,
-    other: Callable[[bytes], None],
+    other: Bare,
     events: Subscriber,
     floor: Subscriber,
 ) -> tuple[list[list[float]], list[list[float]]]:
@@ -120,9 +116,9 @@ async def _rounds(
     for number in range(bench.rounds):
         bench.say(f"latency: {case.name}: round {number + 1} of {bench.rounds}, bare loop")
         stage.relay.send(signal.SIGSTOP)
-        other(b"go\n")
+        other.go()
         floors.append(await _round(case, fleet, floor))
-        other(b"rest\n")
+        other.rest()
         stage.relay.send(signal.SIGCONT)
         await _until_told(fleet, events)
         bench.say(f"latency: {case.name}: round {number + 1} of {bench.rounds}, ours")

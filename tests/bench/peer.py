@@ -22,6 +22,8 @@ HELP: Final = "the seed's plan (poll 5 s, read all, compare, publish one by one)
 
 BUDGET: Final = 0.01  # of the real daemon's time, which is the default (`probing`)
 FASTER: Final = 0.05  # of its p99: twenty times lower
+LEAST_LOOKS: Final = 5.0  # a second: what waits for the next 0.2 s at most is told within 0.25 s, a twentieth of the seed's poll
+LEAST_WINDOW: Final = 15.0
 WATCHED: Final = 200
 SETTLE: Final = 12.0
 MS: Final = 1000.0
@@ -54,8 +56,12 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
         ):
             cost = probing.measured(directory / "probing.db", case.agents)
             budget = await asyncio.to_thread(cost.budget, fleet.manager.socket, BUDGET)
+            theirs_share: tuple[float, ...] = ()
             async for figure in _figures(bench, case, fleet, stage, (ours, theirs), budget):
+                theirs_share = figure.floor
                 yield figure
+            if case.way == "socket":
+                yield await _least(bench, case, fleet, stage, cost.sql, theirs_share)
 
 
 async def _figures(
@@ -86,6 +92,23 @@ async def _figures(
     yield Figure(
         NAME, f"CPU on the manager, {name}", "% of a core", tuple(shares[0]), tuple(shares[1]), "the seed's plan",
         Bar("at most", 1.0, "ratio") if case.judged else None,
+    )  # fmt: skip
+
+
+async def _least(bench: Bench, case: Case, fleet: Fleet, stage: Stage, sql: str, theirs: tuple[float, ...]) -> Figure:
+    """What forbids the bar, where something does: as few looks as make it twenty times as quick, and as many changes, bare."""
+    where = ("--socket", str(fleet.manager.socket), "--sql", sql, "--looks", str(LEAST_LOOKS))
+    what = ("--changes", str(case.rate), "--url", stage.url, "--spool", str(stage.directory / "least.db"))
+    least, shares, window = await stage.start_bare("bare_collector.py", *where, *what), list[float](), 1.0 if bench.quick else LEAST_WINDOW
+    least.go()
+    for number in range(bench.rounds):
+        bench.say(f"seed: {case.agents:,} agents: the least, round {number + 1}, {window:g} s")
+        before, began = usage.cpu_seconds(least.pid), unix_now()
+        await asyncio.sleep(window)
+        shares.append(100 * (usage.cpu_seconds(least.pid) - before) / (unix_now() - began))
+    return Figure(
+        NAME, f"CPU of the least that is as quick, {case.agents:,} agents", "% of a core", tuple(shares), theirs, "the seed's plan",
+        note=f"{LEAST_LOOKS:g} bare looks and {case.rate:g} changes a second, put on disk, signed, published; nothing is read or decided",
     )  # fmt: skip
 
 

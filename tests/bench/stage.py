@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -23,6 +24,22 @@ SIGNATURES: Final[dict[str, Callable[[Rig], sealing.SigningKey]]] = {"HMAC": key
 """How relay and nodes may sign -> what makes such keys; every figure of what is signed has each."""
 
 _FOR_TESTS_ALONE: Final = ("TICK_INTERVAL", "HEARTBEAT_INTERVAL", "RESET_GRACE")
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A floor's process, measured in turn with ours: it works between `go` and `rest`."""
+
+    pid: int
+    _write: Callable[[bytes], None]
+
+    def go(self) -> None:
+        """Let it work."""
+        self._write(b"go\n")
+
+    def rest(self) -> None:
+        """Let it rest."""
+        self._write(b"rest\n")
 
 
 class Stage:
@@ -83,6 +100,14 @@ class Stage:
         self._collectors.append(collector)
         await collector.start()
         return collector
+
+    async def start_bare(self, name: str, *arguments: str) -> Bare:
+        """A script beside this module that says `ready`, and works while it is told to."""
+        process = await self.start(*script(name), *arguments)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await process.stdout.readline()
+        return Bare(process.pid, process.stdin.write)
 
     async def start(self, *command: str) -> asyncio.subprocess.Process:
         """Any other process, with pipes for its input and output."""

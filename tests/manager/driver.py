@@ -114,7 +114,7 @@ class ManagerProcess:
         except ConnectionError:
             # The reader sees the end of the process and tells whoever waits.
             await asyncio.wait([done])
-        return float(await done)
+        return float(await asyncio.shield(done))  # whoever gives up waiting does not end the writing
 
     async def kill(self) -> None:
         """kill -9: what was not committed is lost, a spilled journal stays hot."""
