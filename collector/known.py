@@ -78,6 +78,10 @@ class Known:
         mine = rows.Probe(bytes(self._vector), len(self.ids), self._id_sum, self._disconnection_sum, self._added_sum, 0)
         return rows.moved(mine, new, self.ids)
 
+    def has_times_of(self, probe: rows.Probe) -> bool:
+        """Whether the disconnection_times that were told are those that a probe showed; as far as a sum can tell."""
+        return self._disconnection_sum == probe.disconnection_sum
+
     def other_times(self, times: Iterable[tuple[int, int]]) -> list[int]:
         """The known ids whose disconnection_time is not the one told; `times` names each that is not 0."""
         now = dict(times)

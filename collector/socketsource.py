@@ -180,11 +180,12 @@ class SocketSource:
         parts: list[rows.Decoded] = []
         gone: list[int] = []
         for _ in range(_ROUNDS):
-            moved = told.moved(self._probe(told))
+            probe = self._probe(told)
+            moved = told.moved(probe)
             if moved.everything:
                 return _EVERYTHING
             if not moved.listing:
-                parts += self._changed(told, moved)
+                parts += self._changed(told, moved, probe)
                 break
             left, fresh = self._listing(told)
             told.forget(left)
@@ -216,12 +217,13 @@ class SocketSource:
     def _is_still(self, told: known.Known, table: rows.Schema) -> bool:
         if self._idle and self._value(rows.TOTAL_CHANGES, "c") == self._changes:
             return True
-        if self._unsettled or self._clock.monotonic() >= self._probe_at:
+        if self._clock.monotonic() >= self._probe_at:
             return False
         shown, changes = rows.parse_glance(self._value(table.glance, "g"))
         self._idle, self._changes = changes == self._changes, changes
         still = told.is_at(shown)
-        self._had_news = self._had_news and not still
+        if still:  # all sums meet what was told
+            self._had_news = self._unsettled = False
         return still
 
     def _spent(self, seconds: float) -> None:
@@ -241,12 +243,13 @@ class SocketSource:
         self._idle, self._changes = False, probe.changes
         return probe
 
-    def _changed(self, told: known.Known, moved: rows.Moved) -> list[rows.Decoded]:
+    def _changed(self, told: known.Known, moved: rows.Moved, probe: rows.Probe) -> list[rows.Decoded]:
         """The rows a probe points at. A disconnection_time that moved is usually one of theirs; where there are none, or the
         sums do not meet for the second time running, it is another's, and all of them are compared."""
         parts = self._fetch(told, moved.ids)
-        suspect = moved.times and (not moved.ids or self._unsettled)
-        self._unsettled = moved.times and not suspect
+        behind = moved.times and not told.has_times_of(probe)
+        suspect = behind and (not moved.ids or self._unsettled)
+        self._unsettled = behind and not suspect
         if suspect:
             pages = self._pages("pairs", partial(rows.times_page, self._schema()))
             parts += self._fetch(told, told.other_times(pair for page in pages for pair in _pairs(page, "d")))

@@ -243,7 +243,7 @@ def test_after_news_a_glance_is_enough_until_news_follows_news(server: WdbServer
     for change in ("pending", None, "active", "pending", "active", None, None):
         server.execute("update agent set last_keepalive = last_keepalive + 1")
         if change:
-            server.execute(f"update agent set connection_status = '{change}' where id = 3")
+            server.execute(f"update agent set connection_status = '{change}', disconnection_time = {len(asked)} where id = 3")
         del server.requests[:]
         assert (source.poll() is None) == (change is None)
         asked.append("".join("g" if " g from" in sql else "p" if " p from" in sql else "r" for sql in selects(server)))
