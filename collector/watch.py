@@ -85,7 +85,7 @@ class Watch:
         )
         for saying in said:
             self._say(saying, finding, now, looked)
-        self._remember(finding.look.period)
+        self._look_after_disk(finding.look.period, tidy=due.beat)
         self._plan.said(now, Due(beat=due.beat, full=due.full and finding.whole is not None))
         self._measure(late)
         self._told(finding)
@@ -127,9 +127,11 @@ class Watch:
             text = "the spool is full: what waited in it is given up, and a full snapshot takes its place; see why NATS takes nothing"
             logs.log(_logger, "error", "spool_full", text)
 
-    def _remember(self, period: int) -> None:
+    def _look_after_disk(self, period: int, *, tidy: bool) -> None:
         try:
             self._outbox.remember_period(period)
+            if tidy:
+                self._outbox.tidy()
         except SpoolFailed as error:
             self._complain(error)
 

@@ -239,7 +239,7 @@ def test_after_news_a_glance_is_enough_until_news_follows_news(server: WdbServer
     fill(server, 10)
     source.read()
     source.poll()
-    asked = []
+    asked: list[str] = []
     for change in ("pending", None, "active", "pending", "active", None, None):
         server.execute("update agent set last_keepalive = last_keepalive + 1")
         if change:
