@@ -249,6 +249,8 @@ def decode(answer: Iterable[Mapping[str, object] | Sequence[object]]) -> Decoded
 
 def together(parts: Sequence[Decoded]) -> Decoded:
     """Several answers as one."""
+    if len(parts) == 1:  # as nearly always
+        return parts[0]
     return Decoded(
         tuple(row for part in parts for row in part.rows),
         tuple(number for part in parts for number in part.unreadable),
@@ -357,6 +359,8 @@ def parse_glance(text: object) -> tuple[str, int]:
 
 def join_probes(parts: Sequence[Probe]) -> Probe:
     """The probe of consecutive ranges. `changes` is the first one's: what is written between two of them shows next time."""
+    if len(parts) == 1:  # as nearly always
+        return parts[0]
     return Probe(
         b"".join(part.vector for part in parts),
         sum(part.count for part in parts),
