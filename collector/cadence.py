@@ -37,15 +37,13 @@ class Pace:
         self._budget = budget
         self._longest = longest
         self._cost: float | None = None
+        self.wait = min(FASTEST, longest)
+        """Seconds until the next probe."""
 
     def spent(self, cost: float) -> None:
         """A probe kept the source busy for `cost` seconds."""
         self._cost = cost if self._cost is None else self._cost + SMOOTHING * (cost - self._cost)
-
-    @property
-    def wait(self) -> float:
-        """Seconds until the next probe."""
-        return min(max((self._cost or 0.0) / self._budget, FASTEST), self._longest)
+        self.wait = min(max(self._cost / self._budget, FASTEST), self._longest)
 
 
 @dataclass(frozen=True, slots=True)

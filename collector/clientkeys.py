@@ -83,6 +83,7 @@ class KeysFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = str(path)  # it is looked at 25 times a second: what a Path does first costs as much as the look
         self._seen: tuple[int, int, int] | None = None
         self.state: KeysState = "unread"
         self.error = ""
@@ -91,7 +92,7 @@ class KeysFile:
     def stirred(self) -> bool:
         """Whether it is not as it was read, or there again. One that may not be read shows only when that is tried."""
         try:
-            stamp = _stamp(self._path.stat())
+            stamp = _stamp(os.stat(self._name))  # noqa: PTH116
         except OSError:
             return self.state == "ok"
         return stamp != self._seen if self.state == "ok" else self.state == "missing"

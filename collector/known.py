@@ -65,10 +65,10 @@ class Known:
             self._id_sum -= number
             del self.ids[at], self._times[at], self._added[at], self._vector[at]
 
-    def is_at(self, glance: rows.Glance) -> bool:
-        """Whether a glance shows what has been told. It is a sum: two changes that make it up show in the next probe."""
+    def is_at(self, table: str) -> bool:
+        """Whether what a glance shows is what has been told. It is a sum: two changes that make it up show in the next probe."""
         total = self._disconnection_sum + self._added_sum + self._mark_sum
-        return not self._blind and (len(self.ids), total) == (glance.count, glance.total)
+        return not self._blind and table == f"{len(self.ids)} {total}"
 
     def moved(self, new: rows.Probe) -> rows.Moved:
         """What differs in a probe from what has been told."""
@@ -77,6 +77,10 @@ class Known:
             self._adopt(new)
         mine = rows.Probe(bytes(self._vector), len(self.ids), self._id_sum, self._disconnection_sum, self._added_sum, 0)
         return rows.moved(mine, new, self.ids)
+
+    def has_times_of(self, probe: rows.Probe) -> bool:
+        """Whether the disconnection_times that were told are those that a probe showed; as far as a sum can tell."""
+        return self._disconnection_sum == probe.disconnection_sum
 
     def other_times(self, times: Iterable[tuple[int, int]]) -> list[int]:
         """The known ids whose disconnection_time is not the one told; `times` names each that is not 0."""

@@ -8,6 +8,7 @@ Rules
    no list and lives by the rows was heard of when the list was taken. The other way round, an agent that falls silent between
    the two would be in neither, and seem alive. What is wrong with that question is told by the next look, so that the rows of
    this one are not lost.
+ * What looking cost is counted where `quiet` is due: once in a poll_interval is soon enough for who reads metrics.
  * client.keys is looked at every time, and whenever the source looks while it waits; it is read where it changed, or where all of
    it is to be told.
 """
@@ -15,14 +16,14 @@ Rules
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, cast
 
 from shared import logs, models
 from shared.clock import Clock
 from shared.errors import SourceUnavailable
 from shared.guard import Guard, Words
-from shared.models import CONNECTION_STATUSES, KeyEntry, KeysState, SourceState
+from shared.models import ConnectionStatus, KeyEntry, KeysState, SourceKind, SourceState
 from shared.telemetry import Telemetry
 
 from . import clientkeys
@@ -83,6 +84,8 @@ class _Source:
     busy: float = 0.0  # seconds of the source's time that are counted
     trouble: SourceUnavailable | None = None  # met at the end of the last look
     refusal: str = ""
+    read_by: SourceKind | None = None  # what told it last, None where it failed
+    by_status: dict[ConnectionStatus, int] = field(default_factory=dict)  # as it was told last
 
 
 @dataclass(slots=True)
@@ -132,7 +135,8 @@ class Lookout:
             self._state.quiet_as_of = 0
         self._look_at_keys(whole)
         reading, listed, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
-        self._count_cost()
+        if quiet:
+            self._count_cost()
         changes = self._absorb(reading) if reading else NO_CHANGES
         self._state.look = replace(
             self._state.look,
@@ -223,26 +227,37 @@ class Lookout:
         if reading.complete:
             self._rhythm.choose((r.id, r.last_keepalive) for r in reading.rows if r.status == "active" and r.last_keepalive)
         self._telemetry.observe("wazuh_jetstream_collector_read_seconds", reading.cost)
-        for status in CONNECTION_STATUSES:
-            self._telemetry.gauge("wazuh_jetstream_collector_agents", self._mirror.by_status[status], status=status)
+        told, self._state.by_status = self._state.by_status, self._mirror.by_status
+        for status, count in self._state.by_status.items():
+            if told.get(status) != count:
+                self._telemetry.gauge("wazuh_jetstream_collector_agents", count, status=status)
+        if reading.refused:
+            self._refused(reading)
+        return changes
+
+    def _refused(self, reading: Reading) -> None:
         self._telemetry.count("wazuh_jetstream_collector_rows_refused_total", reading.refused)
-        if reading.refused and reading.refusal != self._state.refusal:
+        if reading.refusal != self._state.refusal:
             logs.log(_logger, "warning", "rows_refused", reading.refusal, refused=reading.refused)
             self._state.refusal = reading.refusal
-        return changes
 
     def _lost(self, error: SourceUnavailable) -> None:
         self._telemetry.count("wazuh_jetstream_collector_source_errors_total", state=error.state)
         self._telemetry.gauge("wazuh_jetstream_collector_source_up", 0)
         self._guard.failed(error, error.state, state=error.state)
+        self._state.read_by = None
         self._state.look = replace(self._state.look, source_state=cast("SourceState", error.state), source_error=str(error))
 
     def _back(self) -> None:
+        kind, was = self._source.kind, self._state.read_by
+        if kind == was:
+            return
+        self._state.read_by = kind
         if self.failing:
             self._state.look = replace(self._state.look, source_state="ok", source_error="")
-        elif self._state.look.taken_at and self._source.kind != self._state.look.source:
-            logs.log(_logger, "warning", "source_changed", f"Wazuh's agents are now read by the {self._source.kind}")
-        self._guard.succeeded(f"read by the {self._source.kind}", source=self._source.kind)
+        elif was:
+            logs.log(_logger, "warning", "source_changed", f"Wazuh's agents are now read by the {kind}")
+        self._guard.succeeded(f"read by the {kind}", source=kind)
         self._telemetry.gauge("wazuh_jetstream_collector_source_up", 1)
 
     # client.keys ----------------------------------------------------------------------------------------------------
@@ -265,5 +280,6 @@ class Lookout:
             text = f"client.keys holds {bad_lines} lines that Wazuh would not accept; it skips them, and so do we"
             logs.log(_logger, "warning", "keys_bad_lines", text, bad_lines=bad_lines)
             self._telemetry.count("wazuh_jetstream_collector_keys_bad_lines_total", bad_lines - were_bad)
-        self._telemetry.gauge("wazuh_jetstream_collector_keys_up", state == "ok")
+        if state != was:
+            self._telemetry.gauge("wazuh_jetstream_collector_keys_up", state == "ok")
         self._keys.said = state, bad_lines

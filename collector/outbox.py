@@ -80,6 +80,10 @@ class Outbox:
             self._passing = item
         self._wake()
 
+    def tidy(self) -> None:
+        """Let the disk forget what NATS has; it costs nothing where there is nothing. Raises SpoolFailed."""
+        self._spool.tidy()
+
     def next(self) -> Item | None:
         """What leaves now. Raises SpoolFailed."""
         kept, passing = self._spool.oldest(), self._passing
@@ -88,14 +92,14 @@ class Outbox:
         return min(kept, passing, key=lambda item: item.order)
 
     def sent(self, item: Item) -> None:
-        """NATS has it. Raises SpoolFailed where the disk does not let go of it; it is not sent again all the same."""
+        """NATS has it."""
         if not self._passed(item):
             self._spool.forget(item)
 
     def refused(self, item: Item) -> None:
         """NATS will never take it: let go of it and owe a gap. Raises SpoolFailed."""
         self._passed(item)
-        self._spool.forget(item, gap=True)
+        self._spool.refuse(item)
 
     def _passed(self, item: Item) -> bool:
         with self._lock:

@@ -21,7 +21,7 @@ from shared.jetstream import DuplicateInBatch, Message, PubAck
 from shared.telemetry import Telemetry
 
 from .outbox import Outbox
-from .spool import Item, SpoolFailed
+from .spool import Item
 from .traces import Traces
 
 _logger = logging.getLogger("collector.publish")
@@ -76,7 +76,9 @@ class Publisher:
         self._news, self._clock, self._guard, self._telemetry = news, clock, guard, telemetry
         self._traces = traces
         self._began = ((0, 0), 0.0)  # which item is being sent, and since when (monotonic s)
+        self._published_at = 0  # Unix ms
         self._draining = asyncio.Event()
+        telemetry.live("wazuh_jetstream_collector_last_published_timestamp_seconds", lambda: self._published_at / 1000)
 
     def drain(self) -> None:
         """Let `run` return as soon as nothing waits any more."""
@@ -119,7 +121,7 @@ class Publisher:
         crashpoints.here("collector.after_publish")
         self._guard.succeeded(waiting=self._outbox.depth())
         self._told(item)
-        self._forget(item)
+        self._outbox.sent(item)
         crashpoints.here("collector.after_forget")
         return True
 
@@ -147,15 +149,9 @@ class Publisher:
 
     def _told(self, item: Item) -> None:
         self._telemetry.count("wazuh_jetstream_collector_snapshots_published_total")
-        self._telemetry.gauge("wazuh_jetstream_collector_last_published_timestamp_seconds", self._clock.now_ms() / 1000)
+        self._published_at = self._clock.now_ms()
         root, text = self._traces.published(item, self._began[1]), f"{item.kind} {item.seq} is in NATS"
         logs.log(_logger, "debug", "snapshot_published", text, kind=item.kind, boot=item.boot, seq=item.seq, trace_id=root.trace_id)
-
-    def _forget(self, item: Item) -> None:
-        try:
-            self._outbox.sent(item)
-        except SpoolFailed as error:  # it is not sent again in this life, and in the next one its Msg-Ids are known
-            logs.log(_logger, "error", "spool_failed", str(error))
 
     async def _pause(self) -> None:
         """Until the next attempt may be made, or soon where the process is ending."""

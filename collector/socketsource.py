@@ -3,11 +3,12 @@
 Rules
  * A *glance* is one sum over the table, and tells whether anything but keepalives moved; a *probe* tells what. Where not even a
    keepalive was written, the count of writes is enough. A glance may be deceived by two changes that make each other up, so that a
-   probe follows each poll_interval at the latest.
+   probe follows each poll_interval at the latest. Where one look after another has news, a glance is in vain: only probes are made.
  * All looks together take their budget of wazuh-db's time (`cadence.Pace`).
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from .wdb import Cut, Refused, Wdb
 _LIMITS: Final = {"rows": 400, "ids": 3000, "pairs": 1500}  # to begin with; an answer holds about 500, 4000 and 2000 of them
 _ROOM: Final = 0.8  # of an answer's limit: below it a page may grow
 _ROUNDS: Final = 3  # probes in one poll while ids come and go
+_NAP: Final = 0.25  # seconds for which `stop` may be left unseen: sleeping costs a third of what waiting for an Event does
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,14 @@ def _pairs(page: list[dict[str, object]], name: str) -> Iterator[tuple[int, int]
             yield number, value
 
 
+def _stopped(stop: threading.Event, seconds: float) -> bool:
+    """Whether the end is asked for, after so many seconds or at once."""
+    if seconds > _NAP or stop.is_set():
+        return stop.wait(seconds)
+    time.sleep(seconds)
+    return stop.is_set()
+
+
 class SocketSource:
     """wazuh-db's table of agents."""
 
@@ -60,6 +70,7 @@ class SocketSource:
         self._changes = -1
         self._idle = False  # nothing at all was written between the last two looks
         self._unsettled = False
+        self._had_news = False  # at the last look
         self._trouble: SourceUnavailable | None = None  # met in a wait
         self._took: list[float] = []
         self._limits = dict(_LIMITS)
@@ -124,7 +135,7 @@ class SocketSource:
     def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
         """Until a look shows that something moved, or that it cannot be told."""
         deadline = self._clock.monotonic() + seconds
-        while (left := deadline - self._clock.monotonic()) > 0 and not stop.wait(min(left, self.pace)):
+        while (left := deadline - self._clock.monotonic()) > 0 and not _stopped(stop, min(left, self._pace.wait)):
             if stirred() or not self._seems_still():
                 return
 
@@ -161,27 +172,28 @@ class SocketSource:
     # What moved -----------------------------------------------------------------------------------------------------
 
     def _look(self) -> _Found:
-        self._schema()
-        told = self._known
+        table, told = self._schema(), self._known
         if told is None:
             return _EVERYTHING
-        if self._is_still(told):
+        if self._is_still(told, table):
             return _NOTHING
         parts: list[rows.Decoded] = []
         gone: list[int] = []
         for _ in range(_ROUNDS):
-            moved = told.moved(self._probe(told))
+            probe = self._probe(told)
+            moved = told.moved(probe)
             if moved.everything:
                 return _EVERYTHING
             if not moved.listing:
-                parts += self._changed(told, moved)
+                parts += self._changed(told, moved, probe)
                 break
             left, fresh = self._listing(told)
             told.forget(left)
             gone += left
             parts += self._fetch(told, fresh)
-        # News comes after news: then a glance would be in vain.
-        self._probe_at = 0.0 if parts or gone else self._clock.monotonic() + self._longest
+        news = bool(parts or gone)
+        self._probe_at = 0.0 if news and self._had_news else self._clock.monotonic() + self._longest
+        self._had_news = news
         return _Found(rows.together(parts), tuple(gone))
 
     def _seems_still(self) -> bool:
@@ -190,8 +202,7 @@ class SocketSource:
         if told is None:
             return False
         try:
-            self._schema()
-            still = self._is_still(told)
+            still = self._is_still(told, self._schema())
         except (Cut, Refused):
             return False
         except SourceUnavailable as error:
@@ -203,10 +214,17 @@ class SocketSource:
             self._probe_at = 0.0
         return still
 
-    def _is_still(self, told: known.Known) -> bool:
+    def _is_still(self, told: known.Known, table: rows.Schema) -> bool:
         if self._idle and self._value(rows.TOTAL_CHANGES, "c") == self._changes:
             return True
-        return self._clock.monotonic() < self._probe_at and not self._unsettled and told.is_at(self._glance())
+        if self._clock.monotonic() >= self._probe_at:
+            return False
+        shown, changes = rows.parse_glance(self._value(table.glance, "g"))
+        self._idle, self._changes = changes == self._changes, changes
+        still = told.is_at(shown)
+        if still:  # all sums meet what was told
+            self._had_news = self._unsettled = False
+        return still
 
     def _spent(self, seconds: float) -> None:
         if seconds > 0:
@@ -218,11 +236,6 @@ class SocketSource:
         if trouble is not None:
             raise trouble
 
-    def _glance(self) -> rows.Glance:
-        glance = rows.parse_glance(self._value(rows.glance(self._schema()), "g"))
-        self._idle, self._changes = glance.changes == self._changes, glance.changes
-        return glance
-
     def _probe(self, told: known.Known) -> rows.Probe:
         table = self._schema()
         parts = [rows.parse_probe(self._value(rows.probe(table, *span), "p")) for span in rows.probe_ranges(told.ids)]
@@ -230,12 +243,13 @@ class SocketSource:
         self._idle, self._changes = False, probe.changes
         return probe
 
-    def _changed(self, told: known.Known, moved: rows.Moved) -> list[rows.Decoded]:
+    def _changed(self, told: known.Known, moved: rows.Moved, probe: rows.Probe) -> list[rows.Decoded]:
         """The rows a probe points at. A disconnection_time that moved is usually one of theirs; where there are none, or the
         sums do not meet for the second time running, it is another's, and all of them are compared."""
         parts = self._fetch(told, moved.ids)
-        suspect = moved.times and (not moved.ids or self._unsettled)
-        self._unsettled = moved.times and not suspect
+        behind = moved.times and not told.has_times_of(probe)
+        suspect = behind and (not moved.ids or self._unsettled)
+        self._unsettled = behind and not suspect
         if suspect:
             pages = self._pages("pairs", partial(rows.times_page, self._schema()))
             parts += self._fetch(told, told.other_times(pair for page in pages for pair in _pairs(page, "d")))

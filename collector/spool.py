@@ -1,7 +1,11 @@
 """What was said and is not yet in NATS, on this node's disk: a small SQLite database that outlives kill -9.
 
 Rules
- * A snapshot with news is here before it is published and leaves when NATS has acked it. Payloads are kept byte for byte.
+ * A snapshot with news is here before it is published, and is let go of when NATS has acked it. Payloads are kept byte for byte.
+ * What was let go of leaves the disk with the next snapshot, in its transaction, and with `tidy` where none comes. Who is killed
+   before sends it again under its old name, as who is killed before the ack: the stream knows it, and the relay drops what
+   does not follow the (boot, seq) that it knows. What an earlier boot left is off the disk at once: told once more behind this
+   boot's own snapshots it would look like a second collector's.
  * What a node's agents are known to keep alive at outlives the process too (`period`): without it nobody is quiet for long.
  * `boot` grows with every opening. It is at least the Unix time, so that a spool that was lost still counts upwards.
  * Items keep the (boot, seq) under which they were made and leave in that order, also after a restart.
@@ -20,10 +24,10 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from shared.errors import ConfigError, Transient
 from shared.wire import Kind
@@ -54,6 +58,17 @@ PRAGMA application_id={_APPLICATION_ID};
 PRAGMA user_version={_SCHEMA_VERSION};
 COMMIT;
 """
+
+
+_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_TIDY: Final = "DELETE FROM items WHERE (boot, seq) <= (?, ?)"
+
+_Write = tuple[str, Sequence[str | int | bytes]]
+"""A statement and its values."""
+
+
+def _meta(key: str, value: int) -> _Write:
+    return _META, (key, value)
 
 
 class SpoolFailed(Transient):
@@ -101,7 +116,9 @@ class Spool:
         held = connection.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM items").fetchone()
         self._depth: int = held[0]
         self._bytes: int = held[1]
-        self._done = (0, 0)  # all up to here was acked, also where the disk refused to forget it
+        self._done = (0, 0)  # all up to here was let go of
+        self._untidy = False  # some of it is on the disk still
+        self._first: Item | None = None  # what leaves first, where it was put or asked for already
         meta = dict(connection.execute("SELECT key, value FROM meta"))
         if self._depth and meta["node"] != node:
             raise ConfigError(
@@ -113,7 +130,7 @@ class Spool:
         """Milliseconds between two keepalives of this node's agents, as they were learnt last; 0 never."""
         self.boot: int = max(meta["boot"] + 1, now_s)
         with _begun(connection):
-            self._write_meta(boot=self.boot, node=node)
+            connection.executemany(_META, [("boot", self.boot), ("node", node)])
 
     @property
     def gap(self) -> bool:
@@ -133,40 +150,45 @@ class Spool:
         was given up, the item as well. Raises SpoolFailed; then nothing was given up but the item, and a gap is owed too."""
         with self._lock:
             fits = self._bytes + len(item.payload) <= self._max_bytes or (item.kind == "full" and not self._depth)
+            taken, owed = fits or gap, (self._gap or not fits) and not gap
+            writes: list[_Write] = [] if fits else [("DELETE FROM items", ())]
+            if fits and self._untidy:
+                writes.append((_TIDY, self._done))
+            if taken:
+                writes.append(("INSERT INTO items VALUES (?, ?, ?, ?)", (item.boot, item.seq, item.kind, item.payload)))
+            if owed != self._gap:
+                writes.append(_meta("gap", int(owed)))
             try:
-                with self._transaction():
-                    if not fits:
-                        self._connection.execute("DELETE FROM items")
-                    if fits or gap:
-                        self._connection.execute("INSERT INTO items VALUES (?, ?, ?, ?)", (item.boot, item.seq, item.kind, item.payload))
-                    owed = (self._gap or not fits) and not gap
-                    if owed != self._gap:
-                        self._write_meta(gap=int(owed))
+                self._write(writes)
             except SpoolFailed:
                 self._gap = True
                 raise
-            self._gap = owed
+            self._gap, self._untidy = owed, False
             if not fits:
-                self._depth = self._bytes = 0
-            if fits or gap:
+                self._first, self._depth, self._bytes = None, 0, 0
+            if taken:
+                self._first = self._first if self._depth else item
                 self._depth += 1
                 self._bytes += len(item.payload)
-            return fits or gap
+            return taken
 
     def remember_period(self, period: int) -> None:
         """The agents' rhythm was learnt. Raises SpoolFailed."""
-        with self._lock, self._transaction():
-            self._write_meta(period=period)
+        with self._lock:
+            self._write([_meta("period", period)])
         self.period = period
 
     def oldest(self) -> Item | None:
         """The item that leaves first. Raises SpoolFailed."""
         if not self._depth:
             return None
-        with self._lock, self._failing():
-            query = "SELECT boot, seq, kind, payload FROM items WHERE (boot, seq) > (?, ?) ORDER BY boot, seq LIMIT 1"
-            row = self._connection.execute(query, self._done).fetchone()
-        return None if row is None else Item(*row)
+        with self._lock:
+            if self._first is None:
+                query = "SELECT boot, seq, kind, payload FROM items WHERE (boot, seq) > (?, ?) ORDER BY boot, seq LIMIT 1"
+                with self._failing():
+                    row = self._connection.execute(query, self._done).fetchone()
+                self._first = None if row is None else Item(*row)
+            return self._first
 
     def head(self) -> bytes:
         """How the payload of the item that leaves first begins; empty where nothing waits. Raises SpoolFailed."""
@@ -177,25 +199,43 @@ class Spool:
             row = self._connection.execute(query, (_HEAD_BYTES, *self._done)).fetchone()
         return b"" if row is None else bytes(row[0])
 
-    def forget(self, item: Item, *, gap: bool = False) -> None:
-        """Let go of the item that `oldest` gave, for it is in NATS; with `gap`, for it never will be, and a gap is owed.
+    def forget(self, item: Item) -> None:
+        """Let go of the item that `oldest` gave, for it is in NATS; one that is not here any more, or never was, is nothing."""
+        with self._lock:
+            self._let_go(item)
+        if item.boot != self.boot:
+            with contextlib.suppress(SpoolFailed):  # then with the next
+                self.tidy()
+
+    def refuse(self, item: Item) -> None:
+        """The same, for NATS will never take it: a gap is owed.
 
         Raises SpoolFailed where the disk refused; `oldest` does not give it again all the same.
         """
         with self._lock:
-            self._done = max(self._done, item.order)
-            self._gap = self._gap or gap
-            with self._transaction():
-                deleted = self._connection.execute("DELETE FROM items WHERE boot=? AND seq=?", item.order).rowcount
-                if gap:
-                    self._write_meta(gap=1)
-            if deleted:
-                self._depth -= 1
-                self._bytes -= len(item.payload)
+            self._let_go(item)
+            self._gap = True
+            self._write([(_TIDY, self._done), _meta("gap", 1)])
+            self._untidy = False
+
+    def _let_go(self, item: Item) -> None:
+        if item is self._first:  # else it was given up meanwhile
+            self._done, self._first, self._untidy = item.order, None, True
+            self._depth -= 1
+            self._bytes -= len(item.payload)
+
+    def tidy(self) -> None:
+        """Let the disk forget what was let go of. Raises SpoolFailed where it refuses."""
+        if self._untidy:
+            with self._lock:
+                self._write([(_TIDY, self._done)])
+                self._untidy = False
                 self._shrink()
 
     def close(self) -> None:
         """Close the database and give the lock back."""
+        with contextlib.suppress(SpoolFailed):
+            self.tidy()
         with self._lock:
             self._connection.close()
             os.close(self._lock_file)
@@ -205,13 +245,11 @@ class Spool:
             with self._failing():
                 self._connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
 
-    def _write_meta(self, **values: Any) -> None:
-        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _write(self, writes: Sequence[_Write]) -> None:
+        """All of it or nothing."""
         with self._failing(), _begun(self._connection):
-            yield
+            for write in writes:
+                self._connection.execute(*write)
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:

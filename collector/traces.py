@@ -16,11 +16,15 @@ class Traces:
 
     def __init__(self, tracing: Tracing, subject: str, clock: Clock) -> None:
         self._tracing, self._subject, self._clock = tracing, subject, clock
+        self._last: tuple[tuple[int, int], Context] | None = None  # a snapshot is usually sent as soon as it is made
 
     def root(self, item: Item) -> Context:
         """The span of a snapshot, made in this life or in one before."""
-        span = trace.root(self._subject, item.boot, item.seq)
-        return span if item.kind == "beat" else self._tracing.sampled(span)
+        last = self._last
+        if last is None or last[0] != item.order:
+            span = trace.root(self._subject, item.boot, item.seq)
+            last = self._last = item.order, span if item.kind == "beat" else self._tracing.sampled(span)
+        return last[1]
 
     def header(self, item: Item) -> str:
         """What the relay goes on with."""

@@ -57,6 +57,10 @@ class Watch:
         self._clock, self._telemetry, self._poll_interval, self._told = clock, telemetry, poll_interval, told
         self._traces = traces
         self._said = _Said()
+        self._late = 0.0
+        telemetry.live("wazuh_jetstream_collector_late_seconds", lambda: self._late)
+        telemetry.live("wazuh_jetstream_collector_spool_depth", outbox.depth)
+        telemetry.live("wazuh_jetstream_collector_spool_bytes", outbox.size)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. The source is closed then."""
@@ -85,9 +89,9 @@ class Watch:
         )
         for saying in said:
             self._say(saying, finding, now, looked)
-        self._remember(finding.look.period)
+        self._look_after_disk(finding.look.period, tidy=due.beat)
         self._plan.said(now, Due(beat=due.beat, full=due.full and finding.whole is not None))
-        self._measure(late)
+        self._late = late
         self._told(finding)
 
     def _say(self, saying: Saying, finding: Finding, now: float, looked: float) -> None:
@@ -127,9 +131,11 @@ class Watch:
             text = "the spool is full: what waited in it is given up, and a full snapshot takes its place; see why NATS takes nothing"
             logs.log(_logger, "error", "spool_full", text)
 
-    def _remember(self, period: int) -> None:
+    def _look_after_disk(self, period: int, *, tidy: bool) -> None:
         try:
             self._outbox.remember_period(period)
+            if tidy:
+                self._outbox.tidy()
         except SpoolFailed as error:
             self._complain(error)
 
@@ -141,8 +147,3 @@ class Watch:
     def _rest(self, stop: threading.Event) -> None:
         longest = self._lookout.patience() if self._lookout.failing else self._poll_interval
         self._lookout.rest(self._plan.rest(self._clock.monotonic(), longest), stop)
-
-    def _measure(self, late: float) -> None:
-        self._telemetry.gauge("wazuh_jetstream_collector_late_seconds", late)
-        self._telemetry.gauge("wazuh_jetstream_collector_spool_depth", self._outbox.depth())
-        self._telemetry.gauge("wazuh_jetstream_collector_spool_bytes", self._outbox.size())

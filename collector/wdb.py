@@ -61,7 +61,7 @@ class Wdb:
         """The answer to a SELECT. Raises SourceUnavailable; ValueError for anything that is not one small statement that reads."""
         frame, started = _frame(sql), self._clock.monotonic()
         try:
-            return _answer(self._exchange(frame), self._path)
+            return _answer(self._exchange(frame, started), self._path)
         finally:
             self.busy += self._clock.monotonic() - started
 
@@ -78,33 +78,28 @@ class Wdb:
             raise _garbled(self._path, f"answered rows behind {after} that end with {number!a}")
         return number
 
-    def _exchange(self, frame: bytes) -> str:
+    def _exchange(self, frame: bytes, started: float) -> str:
         """The payload of the answer. A connection that was closed while it was idle is opened again, once."""
         idle = self._socket is not None
         try:
-            return self._ask(frame)
+            connection = self._socket or self._connect()
+            connection.sendall(frame)
+            return self._receive(connection, started + self._timeout)
         except SourceUnavailable:
             self.close()
             raise
+        except TimeoutError as error:
+            self.close()
+            raise SourceUnavailable(
+                "silent", f"wazuh-db did not answer at {self._path} within {self._timeout:g} s; see whether it is overloaded or stopped"
+            ) from error
         except (OSError, EOFError) as error:
             self.close()
             if not idle:
                 raise SourceUnavailable(
                     "silent", f"wazuh-db closed its socket {self._path} without an answer; see whether it is running and its ossec.log"
                 ) from error
-        return self._exchange(frame)
-
-    def _ask(self, frame: bytes) -> str:
-        deadline = self._clock.monotonic() + self._timeout
-        try:
-            connection = self._socket or self._connect()
-            connection.settimeout(self._timeout)
-            connection.sendall(frame)
-            return self._receive(connection, deadline)
-        except TimeoutError as error:
-            raise SourceUnavailable(
-                "silent", f"wazuh-db did not answer at {self._path} within {self._timeout:g} s; see whether it is overloaded or stopped"
-            ) from error
+        return self._exchange(frame, started)
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -119,21 +114,35 @@ class Wdb:
         return connection
 
     def _receive(self, connection: socket.socket, deadline: float) -> str:
-        have, wanted = 0, _HEADER.size
-        while have < wanted:
-            if have:  # an answer in drops; the first has the whole time
-                connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
-            received = connection.recv_into(self._buffer[have:])
-            if not received:
-                raise EOFError if not have else _garbled(self._path, "closed it in the middle of an answer")
-            have += received
-            if have >= _HEADER.size and wanted == _HEADER.size:
-                wanted += _HEADER.unpack_from(self._buffer)[0]
-            if wanted > len(self._buffer):
-                raise _garbled(self._path, f"announced an answer of {wanted - _HEADER.size} bytes")
+        have = connection.recv_into(self._buffer)  # nearly always all of it
+        if not have:
+            raise EOFError
+        if (wanted := self._wanted(have)) > have:
+            have, wanted = self._receive_drops(connection, have, wanted, deadline)
         if have > wanted:
             raise _garbled(self._path, "answered more than it was asked")
         return str(self._buffer[_HEADER.size : wanted], "utf-8", "replace")
+
+    def _receive_drops(self, connection: socket.socket, have: int, wanted: int, deadline: float) -> tuple[int, int]:
+        """The rest of an answer: (bytes had, bytes wanted)."""
+        while have < wanted:
+            connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))  # the first drop had the whole time
+            received = connection.recv_into(self._buffer[have:])
+            if not received:
+                raise _garbled(self._path, "closed it in the middle of an answer")
+            have += received
+            wanted = self._wanted(have)
+        connection.settimeout(self._timeout)
+        return have, wanted
+
+    def _wanted(self, have: int) -> int:
+        """Bytes of an answer of which so many are there."""
+        if have < _HEADER.size:
+            return _HEADER.size
+        length: int = _HEADER.unpack_from(self._buffer)[0]
+        if length > MAX_ANSWER:
+            raise _garbled(self._path, f"announced an answer of {length} bytes")
+        return _HEADER.size + length
 
 
 @lru_cache(maxsize=8)  # the same few are asked again and again
@@ -152,14 +161,17 @@ def _answer(text: str, path: Path) -> Answer:
     if word not in ("ok", "due"):
         raise _garbled(path, f"answered {text[:80]!a}")
     try:
-        found = json.loads(rest)
+        found, end = _decoder.raw_decode(rest)
     except (ValueError, RecursionError) as error:
         if len(text.encode()) >= MAX_ANSWER:
             raise Cut("garbled", f"wazuh-db cut an answer at {path} at {MAX_ANSWER} bytes") from error
         raise _garbled(path, f"answered JSON that ends or breaks in {rest[-40:]!a}") from error
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    if end < len(rest) or not isinstance(found, list) or set(map(type, found)) - {dict}:
         raise _garbled(path, f"answered no list of rows but {rest[:80]!a}")
     return Answer(found, word == "due", len(text) / MAX_ANSWER)
+
+
+_decoder: Final = json.JSONDecoder()
 
 
 def _garbled(path: Path, what: str) -> SourceUnavailable:

@@ -117,7 +117,8 @@ class Connection(Link):
         client = await self._client_by(deadline)
         for message in messages:
             self._check_size(client, message)
-        await self._send_first(client, messages[:-1], deadline)
+        if len(messages) > 1:
+            await self._send_first(client, messages[:-1], deadline)
         last = messages[-1]
         what = f"a message on {last.subject}" if len(messages) == 1 else f"{len(messages)} messages, the last on {last.subject}"
         answer = await self._ask(client, last.subject, last.body, last.all_headers, deadline, what)
@@ -195,6 +196,8 @@ class Connection(Link):
             return Inbox(subject, await client.subscribe(subject, cb=receive), self._handlers)
 
     async def _client_by(self, deadline: float) -> SecureClient:
+        if self._client is not None and self.is_connected:  # then nothing needs a timer
+            return self._client
         try:
             async with asyncio.timeout_at(deadline):
                 return await self.client()

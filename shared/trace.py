@@ -10,7 +10,7 @@ Rules
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 HEADER: Final = "traceparent"
@@ -41,7 +41,7 @@ def root(subject: str, boot: int, seq: int) -> Context:
 def step(parent: Context, name: str) -> Context:
     """The span of a step below `parent`; sampled as that is."""
     digest = hashlib.sha256(f"{parent.trace_id}\0{parent.span_id}\0{name}".encode()).hexdigest()
-    return replace(parent, span_id=digest[:16])
+    return Context(parent.trace_id, digest[:16], parent.sampled)
 
 
 def parse(value: str | None) -> Context | None:

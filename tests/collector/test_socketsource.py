@@ -234,6 +234,22 @@ def test_keepalives_cost_a_glance_and_now_and_then_a_probe(server: WdbServer, da
     assert asked == [[False], [True], [False], [True]]
 
 
+def test_after_news_a_glance_is_enough_until_news_follows_news(server: WdbServer, source: SocketSource) -> None:
+    """In a storm each look finds something, and a glance before it would be in vain."""
+    fill(server, 10)
+    source.read()
+    source.poll()
+    asked: list[str] = []
+    for change in ("pending", None, "active", "pending", "active", None, None):
+        server.execute("update agent set last_keepalive = last_keepalive + 1")
+        if change:
+            server.execute(f"update agent set connection_status = '{change}', disconnection_time = {len(asked)} where id = 3")
+        del server.requests[:]
+        assert (source.poll() is None) == (change is None)
+        asked.append("".join("g" if " g from" in sql else "p" if " p from" in sql else "r" for sql in selects(server)))
+    assert asked == ["gpr", "g", "gpr", "gpr", "pr", "p", "g"]
+
+
 def test_another_daemon_counts_its_changes_anew(server: WdbServer, source: SocketSource) -> None:
     fill(server, 10)
     source.read()

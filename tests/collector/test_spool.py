@@ -111,7 +111,7 @@ def test_a_full_larger_than_the_bound_is_taken_alone(path: Path) -> None:
 def test_what_is_refused_for_good_leaves_and_owes_a_gap(spool: Spool, path: Path) -> None:
     item = Item(spool.boot, 1, "delta", b"x")
     spool.put(item)
-    spool.forget(item, gap=True)
+    spool.refuse(item)
     assert spool.gap
     assert spool.oldest() is None
     spool.close()
@@ -184,20 +184,82 @@ def test_a_disk_that_is_full_at_the_start_may_be_tried_again(path: Path) -> None
     Spool.open(path, 100, 1000, "node01").close()
 
 
-def test_what_the_disk_refuses_to_forget_is_not_given_again(spool: Spool) -> None:
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_the_disk_refuses_to_forget_is_not_given_again(spool: Spool, refused: bool) -> None:
     for seq in (1, 2):
         spool.put(Item(spool.boot, seq, "delta", b"x"))
     first = spool.oldest()
     assert first is not None
     spool._connection.execute("PRAGMA query_only=1")
-    with pytest.raises(SpoolFailed):
+    if not refused:
         spool.forget(first)
+    with pytest.raises(SpoolFailed):
+        spool.refuse(first) if refused else spool.tidy()
     second = spool.oldest()
     assert second is not None
     assert second.seq == 2
     spool._connection.execute("PRAGMA query_only=0")
     spool.forget(second)
     assert spool.oldest() is None
+    spool.tidy()
+    assert on_disk(spool) == []
+
+
+def on_disk(spool: Spool) -> list[int]:
+    return [seq for (seq,) in spool._connection.execute("SELECT seq FROM items ORDER BY boot, seq")]
+
+
+def test_what_was_let_go_of_leaves_the_disk_with_the_next_item_or_when_tidied(spool: Spool) -> None:
+    """One transaction a snapshot, and not two."""
+    for seq in (1, 2, 3):
+        spool.put(Item(spool.boot, seq, "delta", b"x"))
+    for _ in range(2):
+        spool.forget(spool.oldest())  # type: ignore[arg-type]
+    assert (spool.depth(), spool.size(), on_disk(spool)) == (1, 1, [1, 2, 3])
+    spool.put(Item(spool.boot, 4, "delta", b"xx"))
+    assert (spool.depth(), spool.size(), on_disk(spool)) == (2, 3, [3, 4])
+    assert [item.seq for item in drain(spool)] == [3, 4]
+    assert on_disk(spool) == [3, 4]
+    spool.tidy()
+    assert on_disk(spool) == []
+
+
+def test_what_an_earlier_boot_left_is_off_the_disk_as_soon_as_nats_has_it(path: Path) -> None:
+    """Sent once more, behind this boot's own, it would look like a second collector's."""
+    first = Spool.open(path, 100, 1000, "node01")
+    first.put(Item(first.boot, 1, "delta", b"x"))
+    first.close()
+    spool = Spool.open(path, 100, 1000, "node01")
+    spool.put(Item(spool.boot, 1, "delta", b"y"))
+    spool.forget(spool.oldest())  # type: ignore[arg-type]
+    assert [item.payload for item in drain(spool)] == [b"y"]
+    assert on_disk(spool) == [1]
+    assert spool._connection.execute("SELECT boot FROM items").fetchall() == [(spool.boot,)]
+    spool.close()
+
+
+def test_what_was_given_up_while_it_was_sent_is_no_other_item(path: Path) -> None:
+    spool = Spool.open(path, 100, 1000, "node01")
+    spool.put(Item(1000, 1, "delta", b"x" * 60))
+    sent = spool.oldest()
+    assert sent is not None
+    assert not spool.put(Item(1000, 2, "delta", b"y" * 60))
+    spool.forget(sent)
+    assert (spool.depth(), spool.size(), spool.oldest()) == (0, 0, None)
+    spool.put(Item(1000, 3, "full", b"z"), gap=True)
+    spool.forget(sent)
+    assert [item.seq for item in drain(spool)] == [3]
+    spool.close()
+
+
+def test_an_orderly_end_leaves_nothing_that_is_in_nats(path: Path) -> None:
+    spool = Spool.open(path, 100, 1000, "node01")
+    spool.put(Item(spool.boot, 1, "delta", b"x"))
+    drain(spool)
+    spool.close()
+    again = Spool.open(path, 100, 1000, "node01")
+    assert (again.depth(), on_disk(again)) == (0, [])
+    again.close()
 
 
 def test_space_is_given_back_when_the_spool_is_empty(path: Path) -> None:
@@ -205,6 +267,7 @@ def test_space_is_given_back_when_the_spool_is_empty(path: Path) -> None:
     for seq in range(1, 41):
         spool.put(Item(1000, seq, "delta", os.urandom(200_000)))
     drain(spool)
+    spool.tidy()
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < 1 << 20
     spool.close()
 
@@ -223,12 +286,15 @@ CHILD = textwrap.dedent("""
         if seq % 3 == 0:
             item = spool.oldest()
             spool.forget(item)
-            print("forgot", item.seq, flush=True)
+            print("sent", item.seq, flush=True)
+        if seq % 7 == 0:
+            spool.tidy()
+            print("tidied", seq, flush=True)
 """)
 
 
 @pytest.mark.parametrize("lines", [2, 7, 60, 301])
-def test_kill_9_at_any_moment_loses_nothing_that_was_put_and_brings_back_nothing_forgotten(path: Path, lines: int) -> None:
+def test_kill_9_at_any_moment_loses_nothing_that_was_put_and_brings_back_only_what_was_sent_last(path: Path, lines: int) -> None:
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     said = [child.stdout.readline().split() for _ in range(lines)]
@@ -237,13 +303,17 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_put_and_brings_back_nothing
         said += [line.split() for line in rest if line.endswith("\n")]
     child.wait()
     boot = int(said[0][1])
-    kept = {int(seq) for word, seq in said if word == "put"} - {int(seq) for word, seq in said if word == "forgot"}
+    put, sent, gone = set[int](), set[int](), set[int]()
+    for word, seq in said:
+        {"put": put, "sent": sent}.get(word, set()).add(int(seq))
+        if word != "sent":
+            gone = set(sent)  # a put and a tidying take along what was sent before
     spool = Spool.open(path, 64 << 20, 1, "node01")
     assert spool.boot == boot + 1
     left = drain(spool)
     seqs = {item.seq for item in left}
-    # The one step that was under way may have been done or not.
-    assert len(kept ^ seqs) <= 1, kept ^ seqs
-    assert seqs - kept <= {max(kept, default=0) + 1}
+    assert put - sent <= seqs
+    assert not seqs & gone
+    assert seqs - put <= {max(put, default=0) + 1}, "the one step that was under way may have been done"
     assert all(item.payload == b"%d:" % item.seq + bytes(item.seq * 37 % 5000) and item.boot == boot for item in left)
     spool.close()

@@ -388,6 +388,26 @@ def test_with_a_full_disk_fulls_flagged_as_gaps_are_sent_from_memory(rig: Rig, c
     assert [(s.kind, s.gap) for s in said if s.kind != "beat"] == [("full", True)]
 
 
+def test_what_was_sent_is_on_the_disk_until_the_next_beat_and_a_disk_that_keeps_it_is_told_of_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    def held() -> list[int]:
+        return [seq for (seq,) in rig.spool._connection.execute("SELECT seq FROM items")]
+
+    rig.step()
+    assert held() == [1]
+    rig.spool._connection.execute("PRAGMA query_only=1")
+    for _ in range(100):
+        rig.step(0.2)
+    assert held() == [1]
+    assert len([record for record in caplog.records if "cannot be written" in record.message]) == 1
+    rig.spool._connection.execute("PRAGMA query_only=0")
+    for _ in range(30):
+        rig.step(0.2)
+    assert held() == []
+    assert not rig.outbox.gap
+
+
 def test_a_restart_sends_what_was_kept_first_and_under_its_own_name(rig: Rig) -> None:
     rig.step()
     rig.source.put(agent(1, "disconnected"))

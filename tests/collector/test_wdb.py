@@ -77,6 +77,7 @@ FAULTS = [
     (_send(frame(b"ok {")), "garbled", "JSON"),
     (_send(frame(b"ok " + b"[" * 60_000)), "garbled", "JSON"),
     (_send(frame(b"ok 7")), "garbled", "no list"),
+    (_send(frame(b"ok [] []")), "garbled", "no list"),
     (_send(frame(b'ok ["x"]')), "garbled", "no list"),
     (_send(frame(b"ok []") * 2), "garbled", "more than it was asked"),
     (_send(frame(b"ok [{" + b"x" * (MAX - 5))), "garbled", "cut"),
