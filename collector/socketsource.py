@@ -146,11 +146,6 @@ class SocketSource:
             if not self._seems_still():
                 return
 
-    @property
-    def pace(self) -> float:
-        """Seconds between two looks."""
-        return self._pace.wait
-
     def took(self) -> list[float]:
         """See `sources.Source`."""
         took, self._took = self._took, []
