@@ -83,7 +83,7 @@ class KeysFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._name = str(path)  # it is looked at 25 times a second: what a Path does first costs as much as the look
+        self._name = str(path)  # it is looked at all the time: what a Path does first costs as much as the look
         self._seen: tuple[int, int, int] | None = None
         self.state: KeysState = "unread"
         self.error = ""
@@ -92,7 +92,7 @@ class KeysFile:
     def stirred(self) -> bool:
         """Whether it is not as it was read, or there again. One that may not be read shows only when that is tried."""
         try:
-            stamp = _stamp(os.stat(self._name))  # noqa: PTH116
+            stamp = self._stamp()
         except OSError:
             return self.state == "ok"
         return stamp != self._seen if self.state == "ok" else self.state == "missing"
@@ -100,12 +100,15 @@ class KeysFile:
     def read_if_changed(self) -> Keys | None:
         """The entries, or None where the file is as it was or cannot be read: `state` says which."""
         try:
-            if self.state == "ok" and _stamp(self._path.stat()) == self._seen:
+            if self.state == "ok" and self._stamp() == self._seen:
                 return None
             return self._read()
         except OSError as error:
             self._lost(error)
             return None
+
+    def _stamp(self) -> tuple[int, int, int]:
+        return _stamp(os.stat(self._name))  # noqa: PTH116
 
     def _read(self) -> Keys:
         descriptor = files.open_regular(self._path)

@@ -8,22 +8,22 @@ Rules
    no list and lives by the rows was heard of when the list was taken. The other way round, an agent that falls silent between
    the two would be in neither, and seem alive. What is wrong with that question is told by the next look, so that the rows of
    this one are not lost.
- * What looking cost is counted where `quiet` is due: once in a poll_interval is soon enough for who reads metrics.
- * client.keys is looked at every time, and whenever the source looks while it waits; it is read where it changed, or where all of
+ * What looking cost, and how many agents there are, is shown where `quiet` is due: once in a poll_interval is soon enough.
+ * client.keys is looked at every time, and a few times a second while the source waits; it is read where it changed, or where all of
    it is to be told.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, cast
 
 from shared import logs, models
 from shared.clock import Clock
 from shared.errors import SourceUnavailable
 from shared.guard import Guard, Words
-from shared.models import ConnectionStatus, KeyEntry, KeysState, SourceKind, SourceState
+from shared.models import KeyEntry, KeysState, SourceKind, SourceState
 from shared.telemetry import Telemetry
 
 from . import clientkeys
@@ -85,7 +85,6 @@ class _Source:
     trouble: SourceUnavailable | None = None  # met at the end of the last look
     refusal: str = ""
     read_by: SourceKind | None = None  # what told it last, None where it failed
-    by_status: dict[ConnectionStatus, int] = field(default_factory=dict)  # as it was told last
 
 
 @dataclass(slots=True)
@@ -135,22 +134,23 @@ class Lookout:
             self._state.quiet_as_of = 0
         self._look_at_keys(whole)
         reading, listed, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
-        if quiet:
-            self._count_cost()
         changes = self._absorb(reading) if reading else NO_CHANGES
-        self._state.look = replace(
-            self._state.look,
+        if quiet:
+            self._measure()
+        look = self._state.look = Look(
             taken_at=taken_at,
             as_of=self._source.as_of if read else was.as_of,
             late=round(late * 1000),
             source=self._source.kind,
+            source_state=self._state.look.source_state,
+            source_error=self._state.look.source_error,
             db_version=reading.db_version if reading else was.db_version,
             keys_state=self._keys.file.state,
             quiet=self._silent(listed) if listed else None,
+            period=self._state.look.period,
             count=self._mirror.count,
             digest=self._mirror.digest,
         )
-        look = self._state.look
         return Finding(
             look,
             changes,
@@ -191,7 +191,9 @@ class Lookout:
             self._telemetry.count("wazuh_jetstream_collector_reads_total", kind=kind)
         return reading
 
-    def _count_cost(self) -> None:
+    def _measure(self) -> None:
+        for status, count in self._mirror.by_status.items():
+            self._telemetry.gauge("wazuh_jetstream_collector_agents", count, status=status)
         busy, self._state.busy = self._state.busy, self._source.busy
         self._telemetry.count("wazuh_jetstream_collector_source_busy_seconds_total", self._state.busy - busy)
         for seconds in (took := self._source.took()):
@@ -227,10 +229,6 @@ class Lookout:
         if reading.complete:
             self._rhythm.choose((r.id, r.last_keepalive) for r in reading.rows if r.status == "active" and r.last_keepalive)
         self._telemetry.observe("wazuh_jetstream_collector_read_seconds", reading.cost)
-        told, self._state.by_status = self._state.by_status, self._mirror.by_status
-        for status, count in self._state.by_status.items():
-            if told.get(status) != count:
-                self._telemetry.gauge("wazuh_jetstream_collector_agents", count, status=status)
         if reading.refused:
             self._refused(reading)
         return changes

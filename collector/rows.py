@@ -382,10 +382,12 @@ def moved(old: Probe, new: Probe, ids: Sequence[int]) -> Moved:
     return Moved(everything=not changed and old.added_sum != new.added_sum, ids=changed, times=times)
 
 
-_BLOCK: Final = 512  # bytes compared at once: nearly all of a vector is as it was
+_BLOCK, _LINE = 512, 16  # bytes compared at once: nearly all of a vector is as it was
 
 
 def _differences(old: bytes, new: bytes) -> Iterator[int]:
     for start in range(0, len(new), _BLOCK):
         if old[start : start + _BLOCK] != new[start : start + _BLOCK]:
-            yield from (at for at in range(start, min(start + _BLOCK, len(new))) if old[at] != new[at])
+            for line in range(start, min(start + _BLOCK, len(new)), _LINE):
+                if old[line : line + _LINE] != new[line : line + _LINE]:
+                    yield from (at for at in range(line, min(line + _LINE, len(new))) if old[at] != new[at])

@@ -23,6 +23,7 @@ from .wdb import Cut, Refused, Wdb
 _LIMITS: Final = {"rows": 400, "ids": 3000, "pairs": 1500}  # to begin with; an answer holds about 500, 4000 and 2000 of them
 _ROOM: Final = 0.8  # of an answer's limit: below it a page may grow
 _ROUNDS: Final = 3  # probes in one poll while ids come and go
+_STIR: Final = 0.2  # seconds between two looks at what else may have stirred: nobody waits for a registration by the millisecond
 _NAP: Final = 0.25  # seconds for which `stop` may be left unseen: sleeping costs a third of what waiting for an Event does
 
 
@@ -134,15 +135,16 @@ class SocketSource:
 
     def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
         """Until a look shows that something moved, or that it cannot be told."""
-        deadline = self._clock.monotonic() + seconds
-        while (left := deadline - self._clock.monotonic()) > 0 and not _stopped(stop, min(left, self._pace.wait)):
-            if stirred() or not self._seems_still():
+        now = self._clock.monotonic()
+        deadline, ask_at = now + seconds, now + _STIR
+        while now < deadline and not _stopped(stop, min(deadline - now, self._pace.wait)):
+            now = self._clock.monotonic()
+            if now >= ask_at:
+                if stirred():
+                    return
+                ask_at = now + _STIR
+            if not self._seems_still():
                 return
-
-    @property
-    def pace(self) -> float:
-        """Seconds between two looks."""
-        return self._pace.wait
 
     def took(self) -> list[float]:
         """See `sources.Source`."""

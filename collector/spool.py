@@ -24,10 +24,10 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from shared.errors import ConfigError, Transient
 from shared.wire import Kind
@@ -129,7 +129,8 @@ class Spool:
         self.period: int = meta.get("period", 0)
         """Milliseconds between two keepalives of this node's agents, as they were learnt last; 0 never."""
         self.boot: int = max(meta["boot"] + 1, now_s)
-        with _begun(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
             connection.executemany(_META, [("boot", self.boot), ("node", node)])
 
     @property
@@ -185,8 +186,7 @@ class Spool:
         with self._lock:
             if self._first is None:
                 query = "SELECT boot, seq, kind, payload FROM items WHERE (boot, seq) > (?, ?) ORDER BY boot, seq LIMIT 1"
-                with self._failing():
-                    row = self._connection.execute(query, self._done).fetchone()
+                row = self._read(query, self._done)
                 self._first = None if row is None else Item(*row)
             return self._first
 
@@ -194,9 +194,9 @@ class Spool:
         """How the payload of the item that leaves first begins; empty where nothing waits. Raises SpoolFailed."""
         if not self._depth:
             return b""
-        with self._lock, self._failing():
+        with self._lock:
             query = "SELECT substr(payload, 1, ?) FROM items WHERE (boot, seq) > (?, ?) ORDER BY boot, seq LIMIT 1"
-            row = self._connection.execute(query, (_HEAD_BYTES, *self._done)).fetchone()
+            row = self._read(query, (_HEAD_BYTES, *self._done))
         return b"" if row is None else bytes(row[0])
 
     def forget(self, item: Item) -> None:
@@ -241,29 +241,30 @@ class Spool:
             os.close(self._lock_file)
 
     def _shrink(self) -> None:
-        if not self._depth and self._connection.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-            with self._failing():
+        if not self._depth and self._read("PRAGMA freelist_count", ())[0] > _FREE_PAGES:
+            try:
                 self._connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
 
     def _write(self, writes: Sequence[_Write]) -> None:
         """All of it or nothing."""
-        with self._failing(), _begun(self._connection):
-            for write in writes:
-                self._connection.execute(*write)
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
         try:
-            yield
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:  # commits, or rolls back
+                for write in writes:
+                    self._connection.execute(*write)
         except sqlite3.Error as error:
-            raise SpoolFailed(f"spool {self._path} cannot be written ({error}); {_advice(error, self._path)}") from error
+            raise self._failed(error) from error
 
+    def _read(self, query: str, values: Sequence[int]) -> Any:
+        try:
+            return self._connection.execute(query, values).fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
-@contextlib.contextmanager
-def _begun(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:  # commits, or rolls back
-        yield
+    def _failed(self, error: sqlite3.Error) -> SpoolFailed:
+        return SpoolFailed(f"spool {self._path} cannot be written ({error}); {_advice(error, self._path)}")
 
 
 def _refusal(error: OSError | sqlite3.Error, path: Path) -> SpoolFailed | ConfigError:
