@@ -11,12 +11,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import models, wire
+from shared import columns, models, wire
 from shared.errors import Quarantine
 from shared.models import AgentRow, KeyEntry
 from shared.wire import Part, Snapshot, Tick
 
-numbers = st.integers(0, wire.MAX_INT)
+numbers = st.integers(0, columns.MAX_INT)
 texts = st.text(max_size=12)
 names = st.text(min_size=1, max_size=12)
 optional_numbers = st.none() | numbers
@@ -216,7 +216,7 @@ def test_a_field_that_is_missing_or_of_another_type_is_refused(field: str) -> No
         {"seq": -1},
         {"seq": 2**63},
         {"digest": 2**64 - 1, "count": -1},
-        {"cluster": "x" * (wire.MAX_TEXT + 1)},
+        {"cluster": "x" * (columns.MAX_TEXT + 1)},
         {"node_type": "boss"},
         {"kind": b"full"},
         {"row_status": b"\x09"},
@@ -226,7 +226,7 @@ def test_a_field_that_is_missing_or_of_another_type_is_refused(field: str) -> No
         {"quiet_id": [1, 2]},
         {"row_id": [-1]},
         {"row_id": [True]},
-        {"row_name": ["x" * (wire.MAX_TEXT + 1)]},
+        {"row_name": ["x" * (columns.MAX_TEXT + 1)]},
         {"row_name": [None]},
         {"row_date_add": [None]},
         {"gone": [2**63]},
