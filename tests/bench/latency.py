@@ -48,7 +48,7 @@ class Case:
 
 
 CASES: Final = (
-    Case("socket, 1,000 agents, idle", 1_000, 5, 12, p50=40, p99=100, line="p99, idle"),
+    Case("socket, 1,000 agents, idle", 1_000, 5, 24, p50=40, p99=100, line="p99, idle"),
     Case("socket, 1,000 agents, 100 changes/s", 1_000, 100, 6, p50=40, p99=100, line="p99, 100 changes/s"),
     Case("socket, 5,000 agents, idle", 5_000, 5, 16, line="p99, idle"),
     Case("socket, 5,000 agents, 100 changes/s", 5_000, 100, 6, line="p99, 100 changes/s"),

@@ -196,7 +196,7 @@ async def streams(rig: Rig, client: Client) -> dict[str, bytes]:
     raw = await rig.stored(client, "WAZUH_RAW")
     events = await rig.stored(client)
     parts = [wire.open_part(one.body) for one in raw if one.body != b"refused" and not one.subject.endswith("_tick")]
-    payloads = [wire._decompress(part.data) for part in parts if isinstance(part, wire.Part) and part.total == 1]
+    payloads = [wire.unwrapped(part.data) for part in parts if isinstance(part, wire.Part) and part.total == 1]
     return {
         "WAZUH_RAW": b"".join(f"{one.subject}{one.headers}".encode() + one.body for one in raw),
         "unpacked": b"".join(payloads),

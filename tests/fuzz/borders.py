@@ -84,7 +84,7 @@ def decode_fields(data: bytes) -> bool:
     return False
 
 
-FIELDS = msgpack.unpackb(wire._decompress(wire.encode(snapshots()[0])))
+FIELDS = msgpack.unpackb(wire.unwrapped(wire.encode(snapshots()[0])))
 VALUES: tuple[Any, ...] = (
     *(-1, 2**63, 2**64 - 1, 1.5, True, None, "", "x\x1b[2J\u202e", "\U0001f600" * 2600, b"\0\1\2", b"\0" * 39, b"\xff" * 39),
     *([], [1, 2], [1, "a", None], ["a"] * 39, [7] * 39, [2**63] * 3, [[1]], {"a": 1}, [None] * 39),
@@ -296,7 +296,7 @@ ODD_JSON: tuple[Any, ...] = (ValueError, RecursionError)
 def borders() -> list[Border]:
     """All of them; shares add up to 1000."""
     packed = [wire.encode(one) for one in snapshots()]
-    payloads = [*packed, *(wire._PLAIN + wire._decompress(one) for one in packed), *kept("wire")]
+    payloads = [*packed, *(wire._PLAIN + wire.unwrapped(one) for one in packed), *kept("wire")]
     return [
         Border("wire", 80, wire.MAX_PAYLOAD_BYTES, payloads, (Quarantine,), decode_payload),
         Border("fields of a snapshot", 80, wire.MAX_PAYLOAD_BYTES, values(), (Quarantine,), decode_fields),
