@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from relay import tables
 from relay.alike import Alike
+from relay.decided import Hold
 from relay.fleet import Fleet, Heard, Policy
 from relay.tables import Table
 from shared import wire
@@ -169,6 +170,17 @@ def test_where_the_stream_itself_was_silent_no_node_is_to_blame() -> None:
     assert not lab.fleet.nodes["other"].fresh  # it was silent before the stream was
     lab.ticks(T0 + 510, T0 + 530)
     assert not lab.fleet.nodes["solo"].fresh
+
+
+def test_who_is_adopted_takes_the_place_of_who_was_known() -> None:
+    lab = Lab()
+    lab.node("solo")
+    lab.full("solo", [row(1, "active", T0), row(2, "active", T0)], T0)
+    known = lab.fleet.agents[1]
+    lab.fleet.adopt([known._replace(status="Disconnected", hold=Hold("reset", T0, T0 * 1000))])
+    assert (lab.fleet.counts["Active"], lab.fleet.counts["Disconnected"], lab.fleet.holding) == (1, 1, {1})
+    lab.fleet.adopt([known])
+    assert (lab.fleet.counts["Active"], lab.fleet.counts["Disconnected"], lab.fleet.holding) == (2, 0, set())
 
 
 def test_what_is_alike_on_two_nodes_is_held_once() -> None:
