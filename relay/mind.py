@@ -145,10 +145,12 @@ class Mind:
 
 def restored(book: ledger.Ledger, policy: Policy) -> Fleet:
     """The fleet that a ledger holds, with the cluster that its nodes are of."""
-    gc.disable()  # hundreds of thousands of rows come and stay: each collection meanwhile would walk them all for nothing
+    gc.collect()
+    gc.disable()  # hundreds of thousands of rows come and stay: no collection needs to walk them, now or later
     try:
         fleet = book.restore("", policy)
     finally:
+        gc.freeze()
         gc.enable()
         memory.give_back()
     fleet.cluster = next((node.cluster for node in fleet.nodes.values()), "")

@@ -8,7 +8,6 @@ closed. What was not published by then is published at the next start.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import random
@@ -158,8 +157,6 @@ class Relay:
             logs.log(LOGGER, "info", "catching_up", f"the ledger is made anew; RAW is decided again up to {replay.through}, muted")
         gate = Gate(self._prefix, self._keys.nodes, self._keys.signer, Assembler())
         mind = await self._books.insist(Mind, book, policy(self._settings.relay), gate, self._prefix, replay, self._metrics, self._clock)
-        gc.collect()
-        gc.freeze()  # the fleet stays: no collection needs to walk it again
         publisher = self._publisher = self._publishing(book)
         deciding = await self._deciding(book, mind, publisher)
         beating = Heartbeats(
