@@ -10,15 +10,14 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from collector import rows
+from collector import cadence, rows
 from collector.wdb import Wdb
 from shared.clock import SystemClock
 from tests.bench.fleet import NODE, row
 from tests.manager import schema
 
 TRIES: Final = 15
-LOOKS: Final = 100  # over the socket: a fleet of ten seconds' rhythm writes in every second one
-BETWEEN_S: Final = 0.02
+LOOKS: Final = 50  # over the socket: a fleet of ten seconds' rhythm writes in every second one
 PATIENCE: Final = 10.0
 PROBE_S: Final = (0.0004, 1_000), (0.0033, 10_000)
 """(seconds, agents) of one probe on the real daemon."""
@@ -40,18 +39,18 @@ class Cost:
 
     def budget(self, socket: Path, share: float) -> float:
         """`collector.source_budget` for a simulated daemon, where it is to be `share` of the real one's time. Blocks as `slowness`."""
-        return min(0.5, share * self.slowness(socket))
+        return min(0.5, share * self.slowness(socket, max(cadence.FASTEST, self.real_glance / share)))
 
-    def slowness(self, socket: Path) -> float:
-        """How many times as long as the real daemon a simulated one takes, with what it has to do meanwhile: what a collector waits for a
-        glance is what it counts of its budget. Blocks for two seconds and more."""
+    def slowness(self, socket: Path, between: float) -> float:
+        """How many times as long as the real daemon a simulated one takes, with what it has to do meanwhile, where it is asked every
+        `between` seconds: what a collector waits for a glance is what it counts of its budget. Blocks for LOOKS of them."""
         daemon, times = Wdb(socket, SystemClock(), PATIENCE), list[float]()
         with closing(daemon):
             for _ in range(LOOKS):
                 began = time.perf_counter()
                 daemon.select(self.sql)
                 times.append(time.perf_counter() - began)
-                time.sleep(BETWEEN_S)
+                time.sleep(between)
         return max(1.0, median(times) / self.real_glance)
 
 
