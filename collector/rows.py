@@ -200,11 +200,6 @@ def probe(table: Schema, after: int, up_to: int | None) -> str:
     return f"select {table.probe} from agent not indexed where id>{after:d}{bound}"
 
 
-def glance(table: Schema) -> str:
-    """A glance at the whole table."""
-    return table.glance  # made once: it is asked 25 times a second
-
-
 def probe_ranges(ids: Sequence[int]) -> list[tuple[int, int | None]]:
     """(after, up to) of each SELECT that a probe over these ascending ids takes; the last one is open."""
     bounds = [ids[i - 1] for i in range(PROBE_RANGE, len(ids), PROBE_RANGE)]

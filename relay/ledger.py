@@ -19,7 +19,7 @@ Rules
 Not here: which database it is (`relay.database`), what a row looks like (`relay.stored`), what is decided (`relay.decide`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -29,9 +29,8 @@ from sqlalchemy import Row as Found
 
 from shared import crashpoints
 from shared.errors import ConfigError, Quarantine, Unreachable
-from shared.models import AgentRow
 
-from . import fleet, migrations, outbox, stored, tables
+from . import fleet, migrations, outbox, recall, stored, tables
 from .chain import Head
 from .database import Database, Prepared, execute
 from .decided import Agent, Decision, Ghost, Manager
@@ -49,7 +48,6 @@ CROWDED: Final = 2_000
 that; what drains from a spool may be hours without a full."""
 
 NO_QUIET: Final[stored.Quiet] = ({}, None, {}, None)
-PAGE: Final = 5_000  # agents read at once
 PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
 
 _META: Final = select(META)
@@ -169,8 +167,8 @@ class Ledger:
             again = Refold()
             for seen in self._seen.values():
                 restored.nodes[seen.node.node] = seen.node
-                restored.tables[seen.node.node] = _table(connection, seen, again)
-            restored.adopt(_agents(connection, list(restored.tables.values())))
+                restored.tables[seen.node.node] = recall.table(connection, seen.number, seen.quiet, again)
+            restored.adopt(recall.agents(connection, list(restored.tables.values())))
             restored.ghosts = {ghost.id: ghost for ghost in map(stored.ghost_of, connection.execute(select(GHOSTS)))}
             restored.managers = {manager.node: manager for manager in map(stored.manager_of, connection.execute(select(MANAGERS)))}
         return restored
@@ -269,7 +267,7 @@ class Ledger:
         after, page = -1, list[Agent]()
         while after < 0 or page:
             with self._database.read() as connection:
-                found = _page(connection, after)
+                found = recall.page(connection, after)
                 page = stored.agents_of(found, [None] * len(found))
             yield from page
             after = page[-1].id if page else 0
@@ -383,36 +381,6 @@ def _seen(connection: Connection) -> dict[str, _Seen]:
     found = connection.execute(select(NODES.c.number, NODES.c.facts).order_by(NODES.c.number))
     seen = (_Seen(number, stored.node_of(facts), quiet.get(number, NO_QUIET), snapshots.get(number, 0)) for number, facts in found)
     return {one.node.node: one for one in seen}
-
-
-def _table(connection: Connection, seen: _Seen, again: Refold) -> tables.Table:
-    """A node's table, folded again as it was folded then."""
-    quiet, news, woken, digest = seen.quiet
-    table = tables.Table()
-    payloads = select(SNAPSHOTS.c.payload).where(SNAPSHOTS.c.node_number == seen.number).order_by(SNAPSHOTS.c.position)
-    for (payload,) in connection.execute(payloads):
-        again.fold(table, bytes(payload))
-    table.digest = tables.digest(table.rows.values()) if digest is None else digest
-    table.listen(dict(quiet), news, dict(woken))
-    return table
-
-
-def _page(connection: Connection, after: int) -> Sequence[Found[Any]]:
-    """The first rows of agents whose id is greater."""
-    return connection.execute(select(AGENTS).where(AGENTS.c.agent_id > after).order_by(AGENTS.c.agent_id).limit(PAGE)).all()
-
-
-def _agents(connection: Connection, known: Sequence[tables.Table]) -> Iterator[Agent]:
-    """Every agent by id, made of what the tables hold where that is the same."""
-    page = _page(connection, -1)
-    while page:
-        like: list[AgentRow | None] = [None] * len(page)
-        for table in known:
-            if None not in like:
-                break
-            like = [one or other for one, other in zip(like, table.rows.of([row.agent_id for row in page]), strict=True)]
-        yield from stored.agents_of(page, like)
-        page = _page(connection, page[-1].agent_id)
 
 
 def _base(seen: _Seen, table: tables.Table, kept: Kept) -> bytes | None:

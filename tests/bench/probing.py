@@ -71,7 +71,7 @@ def measured(path: Path, agents: int) -> Cost:
         database.execute("COMMIT")
         have = [name for _, name, *_ in database.execute("PRAGMA table_info(agent)")]
         table = rows.schema(have, 0, "7", NODE)
-        sql = rows.glance(table)
+        sql = table.glance
         spent: dict[str, list[float]] = {sql: [], rows.probe(table, 0, None): []}
         for _ in range(TRIES):
             for sql, times in spent.items():

@@ -37,7 +37,7 @@ def probe(table: Table, after: int = 0, up_to: int | None = None) -> rows.Probe:
 
 
 def glance(table: Table) -> str:
-    return rows.parse_glance(table[0].execute(rows.glance(table[1])).fetchone()[0])[0]
+    return rows.parse_glance(table[0].execute(table[1].glance).fetchone()[0])[0]
 
 
 # The schema ---------------------------------------------------------------------------------------------------------

@@ -55,11 +55,11 @@ def test_a_wait_asks_for_sums_alone_until_something_moved(server: WdbServer, sou
     asked = set(selects(server))
     server.execute("update agent set connection_status = 'pending' where id = 2")
     assert ended(thread)
-    assert asked <= {rows.TOTAL_CHANGES, rows.glance(source._schema())}
+    assert asked <= {rows.TOTAL_CHANGES, source._schema().glance}
     assert len(source.took()) >= 3, "each is told with its cost"
     del server.requests[:]
     assert ids(source.poll()) == [2]
-    assert rows.glance(source._schema()) not in selects(server), "that it moved is known"
+    assert source._schema().glance not in selects(server), "that it moved is known"
 
 
 def meet_trouble(server: WdbServer, source: SocketSource) -> None:

@@ -234,7 +234,7 @@ def test_a_hold_longer_than_64_bits_can_say_lasts_as_long_as_they_can(ledger: Le
 
 
 def test_agents_are_listed_by_id_while_the_ledger_is_written(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.ledger.PAGE", 2)
+    monkeypatch.setattr("relay.recall.PAGE", 2)
     ledger.adopt_published(agent(number) for number in (5, 3, 2**63 - 1, 4))
     listed = []
     for one in ledger.agents():
