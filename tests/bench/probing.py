@@ -71,12 +71,11 @@ def measured(path: Path, agents: int) -> Cost:
         database.execute("COMMIT")
         have = [name for _, name, *_ in database.execute("PRAGMA table_info(agent)")]
         table = rows.schema(have, 0, "7", NODE)
-        sql = table.glance
-        spent: dict[str, list[float]] = {sql: [], rows.probe(table, 0, None): []}
+        spent: dict[str, list[float]] = {table.glance: [], rows.probe(table, 0, None): []}
         for _ in range(TRIES):
-            for sql, times in spent.items():
+            for asked, times in spent.items():
                 began = time.perf_counter()
-                database.execute(sql).fetchall()
+                database.execute(asked).fetchall()
                 times.append(time.perf_counter() - began)
     glance, probe = (median(times) for times in spent.values())
-    return Cost(probe, glance, probe_seconds(agents), sql)
+    return Cost(probe, glance, probe_seconds(agents), table.glance)
