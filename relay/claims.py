@@ -115,7 +115,7 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
         for node in fleet.nodes.values()
         if (row := fleet.tables[node.node].rows.get(number)) is not None
         and (claim := _claim(fleet, node, row)) is not None
-        and _counts(fleet, claim, agent)
+        and counts(fleet, claim, agent)
     ]
     found = [claim._replace(mirror=False) if _knocked_here(fleet, claim, found) else claim for claim in found]
     copies = [(claim, _copy(fleet, claim, found)) for claim in found if claim.mirror]
@@ -170,7 +170,7 @@ def _contact(node: Node, table: Table, row: AgentRow, seconds: int) -> int:
     return node.quiet_through - node.quiet_at + seconds * 1000
 
 
-def _counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
+def counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
     """Rule 5: a worker keeps the old name on a reused id, and an old row of it; client.keys is never late by more than 9 s."""
     name, date_add = agent
     if not claim.worker:
@@ -210,13 +210,18 @@ def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
     said = next((other for other in found if other.node is original), None)
     if said is None or claim.stopped:  # a stop may be the master's own: `relay.races`
         return None
-    # What is newer still was written by the master's own remoted, which names itself only with the first keepalive.
-    if claim.contact <= said.contact + fleet.policy.sync_jitter + abs(original.offset - claim.node.offset):
+    if not knows_more(fleet, claim, said):
         return None
     if row.status == "active" and claim.stamped:
         return None if claim.frozen else claim.advances_at
     # A keepalive alone shows in nothing but the next list of who is quiet.
     return 0 if min(original.as_of, original.quiet_through) >= claim.contact else claim.contact
+
+
+def knows_more(fleet: Fleet, copy: Claim, said: Claim) -> bool:
+    """Whether a copy is newer than what its original says by more than a sync and two clocks explain: the master's own remoted wrote
+    it, which names itself only with the first keepalive."""
+    return copy.contact > said.contact + fleet.policy.sync_jitter + abs(said.node.offset - copy.node.offset)
 
 
 def _silenced(claim: Claim, mirrors: Sequence[Claim], sync_jitter: int) -> bool:

@@ -33,7 +33,7 @@ from typing import Final, NamedTuple
 from shared import models
 from shared.models import AgentRow
 
-from . import asides, baseline, claims, events, ghosts, managers, older, races, registry, telling
+from . import asides, baseline, calm, claims, events, ghosts, managers, older, races, registry, telling
 from .claims import Claim, Voices
 from .decided import Agent, Decision, Ghost, Hold, HoldKind, Manager, known_so
 from .events import Event, Kind, ManagerEvent, Message, Status
@@ -54,7 +54,7 @@ def decide(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> Decision:
         if not baseline.is_over(fleet, given.now):
             return _nothing(given, folded, settled=False)
         touched = sorted({number for table in fleet.tables.values() for number in table.rows} | fleet.agents.keys())
-    judged = [_judge(fleet, number, given.now, late=folded.late) for number in touched]
+    judged = [_at_ease(fleet, number) or _judge(fleet, number, given.now, late=folded.late) for number in touched]
     return _decision(fleet, given, folded, judged, list(managers.judge(fleet, given, folded)), prefix)
 
 
@@ -70,6 +70,11 @@ class Judged(NamedTuple):
     superseded: bool = False
     older: bool = False  # what its owner says is older than what was decided
     ghost: Ghost | None = None
+
+
+def _at_ease(fleet: Fleet, number: int) -> Judged | None:
+    agent = calm.judge(fleet, number)
+    return None if agent is None else Judged(number, agent, ())
 
 
 def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:

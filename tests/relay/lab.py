@@ -134,11 +134,19 @@ class Lab:
 
     def step(self, given: fleet.Input) -> Decision:
         self.log.append(given)
-        decision = decide.decide(self.fleet, given, self.fleet.fold(given), "wazuh")
+        folded = self.fleet.fold(given)
+        self._hold_the_ways_together(given.now, late=folded.late)
+        decision = decide.decide(self.fleet, given, folded, "wazuh")
         self.fleet.settle(decision)
         self.events += decision.happened
         self.of_managers += decision.of_managers
         return decision
+
+    def _hold_the_ways_together(self, now: int, *, late: bool) -> None:
+        """The law of `relay.calm`: who is at ease comes to what judging comes to, whatever was said and whoever is touched by it."""
+        for number in self.fleet.agents:
+            at_ease = decide._at_ease(self.fleet, number)
+            assert at_ease is None or at_ease == decide._judge(self.fleet, number, now, late=late)
 
     def beats(self, now: int, quiet: Mapping[str, Mapping[int, int]] | None = None) -> list[Event]:
         """Every node beats at `now` and time passes; the events that came of it."""
