@@ -11,15 +11,16 @@ Rules
    there, although it cannot be read.
  * The probe answers with one text. wazuh-db turns every number into a double (wazuh/wazuh src/wazuh_db/wdb.c,
    wdb_exec_stmt), so that a sum above 2**53 would not arrive as it left.
- * A glance is one sum over all that a probe shows, at less than half of its cost: where it is the sum of what was told, nothing moved.
- * The probe shows, by ascending id, one character an agent (`mark`): its status, its code, and whether its node_name is
-   this node's own, for a row may pass from a worker to the master and stay active all the while. Two weighted sums show
-   what leaves that alone: a disconnection_time or a date_add that moved.
+ * The probe names each agent whose `mark` (its status, its code, and whether its node_name is this node's own, for a row may
+   pass from a worker to the master and stay active all the while) is not the one that most agents had when the table was read:
+   in a fleet that is well nearly nobody, so that it costs hardly more than walking through the table does. A weighted sum
+   shows what leaves the marks alone: a disconnection_time or a date_add that moved.
 """
 
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, cast
 
 from shared.errors import SourceUnavailable
@@ -31,7 +32,7 @@ NAMES: Final = ("i", "n", "a", "s", "c", "d", "k", "t", "o")
 MAX_ID: Final = 99_999_999  # 8 digits: wazuh/wazuh src/addagent/validate.c
 MAX_NAME: Final = 4096  # characters; Wazuh allows 128 (validate.c), its database any number
 MAX_TIME: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, which Wazuh itself writes for agent 0
-MAX_CODE: Final = 9  # Wazuh knows 0 to 5; the probe has one character for it
+MAX_CODE: Final = 9  # Wazuh knows 0 to 5; the probe has one digit for it
 VERSION_5_0: Final = 500
 """What `Reading.db_version` says for 5.0, which has no metadata db_version but PRAGMA user_version 1."""
 
@@ -41,8 +42,8 @@ METADATA_VERSION: Final = "select value v from metadata where key='db_version'"
 USER_VERSION: Final = "pragma user_version"
 TOTAL_CHANGES: Final = "select total_changes() c"
 IDS_PER_SELECT: Final = 500  # of up to 8 digits and a comma: half of the longest request wazuh-db should be sent
-PROBE_RANGE: Final = 60_000  # agents of one character: below the 64 KiB cut, with room for ids that are new
-_WEIGHT: Final = "(id%1000+1)"  # 1,000,000 agents x 1000 x 4e9 s stays below 2**63: SQLite's sum() raises above it
+NAMED: Final = 3_000  # agents that one SELECT of a probe names, of up to 11 bytes each: half of what an answer holds
+_WEIGHT: Final = "(id%1000+1)"  # 1,000,000 agents x 500 x 8e9 s stays below 2**63: SQLite's sum() raises above it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,9 @@ class Schema:
     values: str  # the nine, under their NAMES
     disconnection_time: str
     last_keepalive: str
-    probe: str  # the text that parse_probe reads
-    glance: str  # the SELECT whose text parse_glance reads
+    code: str  # a number
+    is_own: str  # 1 where the row is of this node itself
+    times: str  # the sum of disconnection_time and date_add
 
 
 def schema(columns: Iterable[object], user_version: object, metadata_version: object, own: str) -> Schema:
@@ -102,46 +104,51 @@ def schema(columns: Iterable[object], user_version: object, metadata_version: ob
         number("date_add"),
         "ifnull(node_name,'unknown')" if "node_name" in have else "null",
     )
-    weighed = (name if name in have else "0" for name in ("disconnection_time", "date_add"))  # sum() passes over a NULL
-    sums = "||' '||".join(f"ifnull(sum({value}*{_WEIGHT}),0)" for value in weighed)
-    vector = _mark(number("status_code"), values[8], own)
-    plain = {name: name if name in have else "0" for name in ("disconnection_time", "date_add", "status_code")}
-    is_own = f"(node_name is {_quoted(own)})" if "node_name" in have else "0"
-    shown = "+".join((*plain.values(), f"length(connection_status)*10+{_OWN}*{is_own}"))  # with a NULL it is no row's: a probe tells
     return Schema(
         db_version=_db_version(user_version, metadata_version),
         values=",".join(f"{value} {name}" for value, name in zip(values, NAMES, strict=True)),
         disconnection_time=number("disconnection_time"),
         last_keepalive=values[6],
-        probe=f"count(*)||' '||ifnull(sum(id),0)||' '||{sums}||' '||total_changes()||' '||ifnull(group_concat({vector},''),'') p",
-        glance=f"select count(*)||' '||ifnull(sum(({shown})*{_WEIGHT}),0)||' '||total_changes() g from agent not indexed where id>0",
+        code=number("status_code"),
+        is_own=f"({values[8]} is {_quoted(own)})",
+        times=f"ifnull(sum(cast(({number('disconnection_time')}+{number('date_add')})*{_WEIGHT} as integer)),0)",
     )
 
 
-_MARKS: Final = {"active": 40, "disconnected": 50, "pending": 60, "never_connected": 70}  # ten codes each
-_OWN: Final = 46  # so that no mark is a quote, a backslash or no ASCII
-UNREAD: Final = b"!"
-"""The mark of no row."""
+_BASES: Final[dict[ConnectionStatus, int]] = {"active": 0, "disconnected": 10, "pending": 20, "never_connected": 30}  # ten codes each
+_OWN: Final = 40
+_MARKS: Final = 100
+"""What the probe names is an agent's id times this, and its mark."""
+
+Mark = int
 
 
-def _mark(code: str, node_name: str, own: str) -> str:
-    whens = " ".join(f"when '{status}' then {base}" for status, base in _MARKS.items())
-    is_own = f"{_OWN}*({node_name} is {_quoted(own)})"
-    return f"char((case connection_status {whens} else {_MARKS['never_connected']} end)+max(0,min({code},{MAX_CODE}))+{is_own})"
+def mark(row: AgentRow, own: str) -> Mark:
+    """What the probe shows of a row on the node of that name."""
+    return _BASES[row.status] + (row.code or 0) + _OWN * (row.node_name == own)
 
 
-def mark(row: AgentRow, own: str) -> bytes:
-    """The character that the probe shows of a row on the node of that name."""
-    return bytes((_MARKS[row.status] + (row.code or 0) + _OWN * (row.node_name == own),))
+def named(number: int, mark: Mark) -> int:
+    """An agent as a probe names it."""
+    return number * _MARKS + mark
 
 
-def weighed(mark_byte: int) -> int:
-    """What a glance adds, beside its times, for a row that has this mark."""
-    own = mark_byte - _OWN in _SHOWN
-    return _SHOWN.get(mark_byte - _OWN * own, 0) + _OWN * own
+def apart(name: int) -> tuple[int, Mark]:
+    """(id, mark) of an agent that is `named`."""
+    return divmod(name, _MARKS)
 
 
-_SHOWN: Final = {base + code: len(status) * 10 + code for status, base in _MARKS.items() for code in range(MAX_CODE + 1)}
+def _usual(table: Schema, usual: Mark) -> str:
+    """A condition that only rows with this mark meet."""
+    base, code = divmod(usual % _OWN, 10)
+    status = next(status for status, begin in _BASES.items() if begin == base * 10)
+    return f"connection_status='{status}' and {table.code}={code} and {table.is_own}={usual // _OWN}"
+
+
+def _named(table: Schema) -> str:
+    whens = " ".join(f"when '{status}' then {base}" for status, base in _BASES.items())
+    status = f"case connection_status {whens} else {_BASES['never_connected']} end"
+    return f"cast(id*{_MARKS}+({status})+max(0,min({table.code},{MAX_CODE}))+{_OWN}*{table.is_own} as integer)"
 
 
 def _quoted(text: str) -> str:
@@ -194,15 +201,19 @@ def keepalive_page(table: Schema, before: int, sample: Sequence[int], after: int
     return f"select {values} from agent where id>{after:d} and (({quiet}) or id in ({_listed(sample)})) order by id limit {limit:d}"
 
 
-def probe(table: Schema, after: int, up_to: int | None) -> str:
-    """One range of the probe. `not indexed` makes SQLite walk the table, so that group_concat meets ascending ids."""
+@lru_cache(maxsize=64)  # the same again and again
+def probe(table: Schema, usual: Mark, after: int, up_to: int | None) -> str:
+    """One range of the probe, which names whoever has not the usual mark. `not indexed` makes SQLite walk the table itself."""
     bound = "" if up_to is None else f" and id<={up_to:d}"
-    return f"select {table.probe} from agent not indexed where id>{after:d}{bound}"
+    unlike = f"case when {_usual(table, usual)} then null else {_named(table)} end"
+    values = ("total_changes()", "count(*)", "ifnull(sum(id),0)", table.times, f"ifnull(group_concat({unlike}),'')")
+    shown = "||' '||".join(values)
+    return f"select {shown} p from agent not indexed where id>{after:d}{bound}"
 
 
-def probe_ranges(ids: Sequence[int]) -> list[tuple[int, int | None]]:
-    """(after, up to) of each SELECT that a probe over these ascending ids takes; the last one is open."""
-    bounds = [ids[i - 1] for i in range(PROBE_RANGE, len(ids), PROBE_RANGE)]
+def probe_ranges(names: Collection[int]) -> list[tuple[int, int | None]]:
+    """(after, up to) of each SELECT of a probe that names these; the last one is open."""
+    bounds = [apart(name)[0] for name in sorted(names)[NAMED - 1 : -1 : NAMED]]
     return list(zip([0, *bounds], [*bounds, None], strict=True))
 
 
@@ -311,78 +322,63 @@ def _shown(value: object) -> str:
 # The probe ----------------------------------------------------------------------------------------------------------
 
 
+Ranges = tuple[str, ...]
+"""What a probe shows of each range, as wazuh-db wrote it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """The table without its keepalives."""
 
-    vector: bytes  # `mark` of each agent, by ascending id
     count: int
     id_sum: int
-    disconnection_sum: int
-    added_sum: int
-    changes: int  # total_changes() of wazuh-db's connection
+    times: int  # the weighed sum of disconnection_time and date_add
+    names: frozenset[int]  # `named`, of those who have not the usual mark
+    ranges: Ranges = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """How a table differs from what is known of it."""
 
-    everything: bool = False  # in a way that only reading it all can tell
     listing: bool = False  # ids came or went
     ids: tuple[int, ...] = ()  # these have another status, code or node_name
-    times: bool = False  # the disconnection_time of some agent moved, or of one in `ids`
+    times: bool = False  # a disconnection_time or date_add moved: of some agent, or of one in `ids`
 
 
-def parse_probe(text: object) -> Probe:
-    """The probe in an answer. Raises SourceUnavailable: it is not one."""
-    fields = text.split(" ") if isinstance(text, str) else []
+def probed(answers: Sequence[object]) -> tuple[int, Ranges]:
+    """(total_changes() of wazuh-db's connection, what is shown) in a probe's answers. The changes are the first one's: what is written
+    between two answers shows next time. Raises SourceUnavailable: one of them is no probe."""
+    parts = [answer.partition(" ") if isinstance(answer, str) else ("", "", "") for answer in answers]
     try:
-        count, id_sum, disconnection_sum, added_sum, changes = map(int, fields[:-1])
+        return int(parts[0][0]), tuple(part[2] for part in parts)
     except ValueError:
-        raise SourceUnavailable("garbled", f"wazuh-db answered a probe with {_shown(text)}; is another program at its socket?") from None
-    return Probe(fields[-1].encode("utf-8", "replace"), count, id_sum, disconnection_sum, added_sum, changes)
+        raise _no_probe(answers[0]) from None
 
 
-def parse_glance(text: object) -> tuple[str, int]:
-    """The glance in an answer: the table as `"{count} {total}"`, and the changes as of a Probe. Raises SourceUnavailable: it is not one."""
-    table, _, changes = text.rpartition(" ") if isinstance(text, str) else ("", "", "")
-    try:
-        return table, int(changes)
-    except ValueError:
-        raise SourceUnavailable("garbled", f"wazuh-db answered a glance with {_shown(text)}; is another program at its socket?") from None
+def parse_probe(ranges: Ranges, usual: Mark) -> Probe:
+    """The probe of consecutive ranges. Raises SourceUnavailable: it is none."""
+    totals, names = [0, 0, 0], set[int]()
+    for text in ranges:
+        *sums, listed = text.split(" ")
+        try:
+            totals = [one + more for one, more in zip(totals, map(int, sums), strict=True)]
+            names |= set(map(int, listed.split(","))) if listed else set()
+        except ValueError:
+            raise _no_probe(text) from None
+    count, id_sum, times = totals
+    # A code that Wazuh does not know is shown as MAX_CODE, which may be the usual one; an id that no agent can have is nobody's.
+    unlike = frozenset(name for name in names if apart(name)[1] != usual and _MARKS <= name < _MARKS * (MAX_ID + 1))
+    return Probe(count, id_sum, times, unlike, ranges)
 
 
-def join_probes(parts: Sequence[Probe]) -> Probe:
-    """The probe of consecutive ranges. `changes` is the first one's: what is written between two of them shows next time."""
-    if len(parts) == 1:  # as nearly always
-        return parts[0]
-    return Probe(
-        b"".join(part.vector for part in parts),
-        sum(part.count for part in parts),
-        sum(part.id_sum for part in parts),
-        sum(part.disconnection_sum for part in parts),
-        sum(part.added_sum for part in parts),
-        parts[0].changes,
-    )
+def _no_probe(text: object) -> SourceUnavailable:
+    return SourceUnavailable("garbled", f"wazuh-db answered a probe with {_shown(text)}; is another program at its socket?")
 
 
-def moved(old: Probe, new: Probe, ids: Sequence[int]) -> Moved:
-    """What differs, `old` being of exactly the ascending `ids`."""
-    if len(new.vector) != new.count:
-        return Moved(everything=True)
+def moved(old: Probe, new: Probe) -> Moved:
+    """What differs."""
     if (old.count, old.id_sum) != (new.count, new.id_sum):
         return Moved(listing=True)
-    changed = tuple(ids[position] for position in _differences(old.vector, new.vector))
-    times = old.disconnection_sum != new.disconnection_sum
-    return Moved(everything=not changed and old.added_sum != new.added_sum, ids=changed, times=times)
-
-
-_BLOCK, _LINE = 512, 16  # bytes compared at once: nearly all of a vector is as it was
-
-
-def _differences(old: bytes, new: bytes) -> Iterator[int]:
-    for start in range(0, len(new), _BLOCK):
-        if old[start : start + _BLOCK] != new[start : start + _BLOCK]:
-            for line in range(start, min(start + _BLOCK, len(new)), _LINE):
-                if old[line : line + _LINE] != new[line : line + _LINE]:
-                    yield from (at for at in range(line, min(line + _LINE, len(new))) if old[at] != new[at])
+    changed = tuple(sorted({apart(name)[0] for name in old.names ^ new.names}))
+    return Moved(ids=changed, times=old.times != new.times)

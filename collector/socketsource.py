@@ -1,9 +1,10 @@
 """Implements `sources.Source` over wazuh-db's socket: the table by pages, and what moved in it by looks that cost little.
 
 Rules
- * A *glance* is one sum over the table, and tells whether anything but keepalives moved; a *probe* tells what. Where not even a
-   keepalive was written, the count of writes is enough. A glance may be deceived by two changes that make each other up, so that a
-   probe follows each poll_interval at the latest. Where one look after another has news, a glance is in vain: only probes are made.
+ * A *probe* is one SELECT over the table and tells what moved but for keepalives. Where not even a keepalive was written, the count
+   of writes is enough.
+ * What a wait has seen is what the next poll goes by, unless something else was asked for in between: who is quiet is to be asked
+   for before the rows.
  * All looks together take their budget of wazuh-db's time (`cadence.Pace`).
 """
 
@@ -35,6 +36,14 @@ class _Found:
     gone: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a wait saw: more than has been told."""
+
+    as_of: int  # Unix ms: before it was asked for
+    probe: rows.Probe
+
+
 _NOTHING: Final = _Found(rows.Decoded(()))
 _EVERYTHING: Final = _Found(rows.Decoded(()))  # that only a whole read can tell
 
@@ -63,16 +72,16 @@ class SocketSource:
         """`budget` is the share of wazuh-db's time that looking may take, `poll_interval` (seconds) the longest pause, and `own`
         what rows call this node."""
         self._wdb, self._clock, self._own = database, clock, own
-        self._pace, self._longest = cadence.Pace(budget, poll_interval), poll_interval
-        self._probe_at = 0.0  # monotonic seconds: a glance is not enough any more
+        self._pace = cadence.Pace(budget, poll_interval)
         self._table: rows.Schema | None = None
         self._connections = 0  # the connection that `_table` was learnt from
         self._known: known.Known | None = None
         self._changes = -1
-        self._idle = False  # nothing at all was written between the last two looks
+        self._idle = False  # all was told, and nothing at all was written between the last two looks
         self._unsettled = False
-        self._had_news = False  # at the last look
+        self._seen: _Seen | None = None
         self._trouble: SourceUnavailable | None = None  # met in a wait
+        self._spent = 0.0  # seconds of wazuh-db's time since the last pause
         self._took: list[float] = []
         self._limits = dict(_LIMITS)
         self.as_of = 0
@@ -85,7 +94,7 @@ class SocketSource:
     def read(self) -> rows.Reading:
         """Every row, by pages. Raises SourceUnavailable."""
         as_of, busy = self._clock.now_ms(), self._wdb.busy
-        self._known, self._idle, self._unsettled, self._trouble = None, False, False, None
+        self._known, self._idle, self._unsettled, self._seen, self._trouble = None, False, False, None, None
         try:
             decoded = self._everything()
         except Refused:  # an upgrade may have changed the columns
@@ -103,14 +112,14 @@ class SocketSource:
         as_of, busy = self._clock.now_ms(), self._wdb.busy
         try:
             self._meet_trouble()
-            found = self._look()
-        except (Cut, Refused):  # the table outgrew the probe's ranges, or its columns changed
+            as_of, found = self._look(as_of)
+        except (Cut, Refused):  # more moved than a probe can name, or the columns changed
             self._table, found = None, _EVERYTHING
         except SourceUnavailable:
             self._known = None  # what was fetched before the fault has not been told
             raise
         finally:
-            self._spent(self._wdb.busy - busy)
+            self._spent += self._wdb.busy - busy
         if found is _EVERYTHING:
             return self.read()
         self.as_of = as_of
@@ -123,6 +132,7 @@ class SocketSource:
 
     def keepalives(self, before: int, sample: Sequence[int]) -> list[tuple[int, int]]:
         """See `sources.Source`; `sample` holds at most rows.IDS_PER_SELECT ids. Raises SourceUnavailable."""
+        self._seen = None
         try:
             return self._keepalives(before, sample)
         except Refused:  # an upgrade may have changed the columns
@@ -137,7 +147,7 @@ class SocketSource:
         """Until a look shows that something moved, or that it cannot be told."""
         now = self._clock.monotonic()
         deadline, ask_at = now + seconds, now + _STIR
-        while now < deadline and not _stopped(stop, min(deadline - now, self._pace.wait)):
+        while now < deadline and not _stopped(stop, min(deadline - now, self._pause())):
             now = self._clock.monotonic()
             if now >= ask_at:
                 if stirred():
@@ -148,6 +158,7 @@ class SocketSource:
 
     def took(self) -> list[float]:
         """See `sources.Source`."""
+        self._pause()
         took, self._took = self._took, []
         return took
 
@@ -173,29 +184,30 @@ class SocketSource:
 
     # What moved -----------------------------------------------------------------------------------------------------
 
-    def _look(self) -> _Found:
-        table, told = self._schema(), self._known
+    def _look(self, as_of: int) -> tuple[int, _Found]:
+        """When that was, at the earliest, and what was found. `as_of`: now."""
+        told = self._known
         if told is None:
-            return _EVERYTHING
-        if self._is_still(told, table):
-            return _NOTHING
+            return as_of, _EVERYTHING
+        seen, self._seen = self._seen or self._news(told), None
+        return (as_of, _NOTHING) if seen is None else (seen.as_of, self._found(told, seen.probe))
+
+    def _found(self, told: known.Known, probe: rows.Probe) -> _Found:
         parts: list[rows.Decoded] = []
         gone: list[int] = []
         for _ in range(_ROUNDS):
-            probe = self._probe(told)
             moved = told.moved(probe)
-            if moved.everything:
-                return _EVERYTHING
             if not moved.listing:
-                parts += self._changed(told, moved, probe)
+                changed = self._changed(told, moved, probe)
+                if changed is None:
+                    return _EVERYTHING
+                parts += changed
                 break
             left, fresh = self._listing(told)
             told.forget(left)
             gone += left
             parts += self._fetch(told, fresh)
-        news = bool(parts or gone)
-        self._probe_at = 0.0 if news and self._had_news else self._clock.monotonic() + self._longest
-        self._had_news = news
+            probe = self._probe(told)
         return _Found(rows.together(parts), tuple(gone))
 
     def _seems_still(self) -> bool:
@@ -204,58 +216,62 @@ class SocketSource:
         if told is None:
             return False
         try:
-            still = self._is_still(told, self._schema())
+            self._seen = self._news(told)
         except (Cut, Refused):
             return False
         except SourceUnavailable as error:
             self._trouble = error
             return False
         finally:
-            self._spent(self._wdb.busy - busy)
-        if not still:
-            self._probe_at = 0.0
-        return still
+            self._spent += self._wdb.busy - busy
+        return self._seen is None
 
-    def _is_still(self, told: known.Known, table: rows.Schema) -> bool:
-        if self._idle and self._value(rows.TOTAL_CHANGES, "c") == self._changes:
-            return True
-        if self._clock.monotonic() >= self._probe_at:
-            return False
-        shown, changes = rows.parse_glance(self._value(table.glance, "g"))
-        self._idle, self._changes = changes == self._changes, changes
-        still = told.is_at(shown)
-        if still:  # all sums meet what was told
-            self._had_news = self._unsettled = False
-        return still
+    def _news(self, told: known.Known) -> _Seen | None:
+        """What a look shows, where that is not what has been told."""
+        if self._idle and self._value(rows.TOTAL_CHANGES, "c") == self._changes and self._connections == self._wdb.connections:
+            return None
+        changes, self._idle = self._changes, False
+        as_of, ranges = self._clock.now_ms(), self._ranges(told)
+        if not told.is_at(ranges):
+            probe = rows.parse_probe(ranges, told.usual)
+            if told.moved(probe) != rows.Moved():
+                return _Seen(as_of, probe)
+        self._idle, self._unsettled = self._changes == changes, False
+        return None
 
-    def _spent(self, seconds: float) -> None:
-        if seconds > 0:
-            self._pace.spent(seconds)
-            self._took.append(seconds)
+    def _probe(self, told: known.Known) -> rows.Probe:
+        return rows.parse_probe(self._ranges(told), told.usual)
+
+    def _ranges(self, told: known.Known) -> rows.Ranges:
+        table = self._schema()
+        self._changes, ranges = rows.probed([self._value(rows.probe(table, told.usual, *span), "p") for span in told.ranges])
+        return ranges
+
+    def _pause(self) -> float:
+        """Seconds until wazuh-db may be asked again, for what was asked since the last pause."""
+        if self._spent > 0:
+            self._pace.spent(self._spent)
+            self._took.append(self._spent)
+            self._spent = 0.0
+        return self._pace.wait
 
     def _meet_trouble(self) -> None:
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             raise trouble
 
-    def _probe(self, told: known.Known) -> rows.Probe:
-        table = self._schema()
-        parts = [rows.parse_probe(self._value(rows.probe(table, *span), "p")) for span in rows.probe_ranges(told.ids)]
-        probe = rows.join_probes(parts)
-        self._idle, self._changes = False, probe.changes
-        return probe
-
-    def _changed(self, told: known.Known, moved: rows.Moved, probe: rows.Probe) -> list[rows.Decoded]:
-        """The rows a probe points at. A disconnection_time that moved is usually one of theirs; where there are none, or the
-        sums do not meet for the second time running, it is another's, and all of them are compared."""
+    def _changed(self, told: known.Known, moved: rows.Moved, probe: rows.Probe) -> list[rows.Decoded] | None:
+        """The rows a probe points at. A time that moved is usually one of theirs; where there are none, or the sums do not meet for the
+        second time running, it is another's: all of them are compared. None: it can only be somebody's date_add."""
         parts = self._fetch(told, moved.ids)
         behind = moved.times and not told.has_times_of(probe)
         suspect = behind and (not moved.ids or self._unsettled)
         self._unsettled = behind and not suspect
-        if suspect:
-            pages = self._pages("pairs", partial(rows.times_page, self._schema()))
-            parts += self._fetch(told, told.other_times(pair for page in pages for pair in _pairs(page, "d")))
-        return parts
+        if not suspect:
+            return parts
+        pages = self._pages("pairs", partial(rows.times_page, self._schema()))
+        others = told.other_times(pair for page in pages for pair in _pairs(page, "d"))
+        return [*parts, *self._fetch(told, others)] if others or moved.ids else None
 
     def _listing(self, told: known.Known) -> tuple[list[int], list[int]]:
         """(ids that are gone, ids that are new)."""

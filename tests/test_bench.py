@@ -102,8 +102,8 @@ def test_a_scale_keeps_the_order_and_its_ends(least: float, factor: float) -> No
     assert [scale.at(scale.ticks()[0]), scale.at(scale.ticks()[-1])] == [0, 100]
 
 
-def test_a_probes_cost_runs_through_what_was_measured_on_the_real_daemon() -> None:
-    assert [probing.probe_seconds(agents) for agents in (500, 1_000, 10_000)] == pytest.approx([0.0002, 0.0004, 0.0033])
+def test_what_a_question_costs_runs_through_what_was_measured_on_the_real_daemon() -> None:
+    assert [probing.asked_seconds(agents) for agents in (500, 1_000, 10_000)] == pytest.approx([0.0002, 0.0004, 0.0033])
 
 
 def test_a_part_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

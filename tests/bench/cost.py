@@ -1,7 +1,7 @@
 """cost: what a collector takes of its host, with TLS, signatures, metrics, health and spool, without OTLP; fleets write real keepalives.
 
 The share of wazuh-db's time is the count of looks and reads times what they cost the real daemon, not the simulator's own time. Of a
-daemon of 4.14 a probe was measured; a glance is taken for the share of that which it is here, of the same rows. The collector may look
+daemon of 4.14 one question was measured; a probe is taken for the share of that which it is here, of the same rows. The collector may look
 as often as it would there: its budget is as many times larger as the simulator is slower (`probing`).
 """
 
@@ -65,10 +65,10 @@ async def measure(bench: Bench) -> AsyncIterator[Figure]:
             authority = () if stage.authority is None else ("--authority", str(stage.authority))
             idle = await stage.start(*script("idle.py"), "--url", stage.url, *authority)
             looks, floors = await _rounds(bench, what, collector, idle.pid)
-            rate = _glances(looks)
+            rate = _probes(looks)
             where = ("--socket", str(fleet.manager.socket), "--sql", cost.sql, "--looks", f"{max(1.0, rate):.3f}")
             bare = await _bare_rounds(bench, what, await stage.start_bare("bare_collector.py", *where))
-            for figure in _figures(agents, what, bars, (looks, floors, bare), cost.real_glance):
+            for figure in _figures(agents, what, bars, (looks, floors, bare), cost.real_probe):
                 yield figure
 
 
@@ -104,7 +104,7 @@ def _figures(
     what: str,
     bars: tuple[float | None, float | None],
     measured: tuple[list[Look], list[Look], tuple[float, ...]],
-    glance: float,
+    probe: float,
 ) -> Iterator[Figure]:
     looks, floors, bare = measured
     yield Figure(
@@ -118,14 +118,14 @@ def _figures(
     )  # fmt: skip
     yield Figure(
         NAME, f"share of wazuh-db's time, {what}", "%",
-        tuple(100 * _busy(a, b, agents, glance) / (b.at - a.at) for a, b in pairwise(looks)), (), "",
-        note=f"{_glances(looks):.1f} glances a second of {glance * 1000:.1f} ms, beside them the periodic fulls;"
+        tuple(100 * _busy(a, b, agents, probe) / (b.at - a.at) for a, b in pairwise(looks)), (), "",
+        note=f"{_probes(looks):.1f} probes a second of {probe * 1000:.1f} ms, beside them the periodic fulls;"
         f" the budget of looking is {BUDGET:g} %",
         plot=("CPU, % of a core", _line(what, "share of wazuh-db's time"), agents),
     )  # fmt: skip
 
 
-def _glances(looks: list[Look]) -> float:
+def _probes(looks: list[Look]) -> float:
     """A second."""
     return (looks[-1].probes - looks[0].probes) / (looks[-1].at - looks[0].at)
 
@@ -140,9 +140,9 @@ def _at_most(limit: float | None) -> Bar | None:
     return None if limit is None else Bar("at most", limit)
 
 
-def _busy(before: Look, after: Look, agents: int, glance: float) -> float:
+def _busy(before: Look, after: Look, agents: int, probe: float) -> float:
     """Seconds that the real daemon would have worked for us."""
-    return (after.probes - before.probes) * glance + (after.fulls - before.fulls) * agents * ROW_S
+    return (after.probes - before.probes) * probe + (after.fulls - before.fulls) * agents * ROW_S
 
 
 async def _look(collector: CollectorProcess) -> Look:

@@ -1,6 +1,7 @@
 """What looking costs: the real daemon, as it was measured, this machine's SQLite on the same rows, and the simulator over its socket.
 
-Of a wazuh-db of 4.14 a probe was measured, over its socket; a glance is taken for the share of that which it is here in SQLite alone.
+Of a wazuh-db of 4.14 one question was measured, over its socket; what a collector asks now is taken for the share of that which it is
+here in SQLite alone.
 """
 
 import time
@@ -13,14 +14,21 @@ from typing import Final
 from collector import cadence, rows
 from collector.wdb import Wdb
 from shared.clock import SystemClock
+from shared.models import AgentRow
 from tests.bench.fleet import NODE, row
 from tests.manager import schema
 
 TRIES: Final = 15
 LOOKS: Final = 50  # over the socket: a fleet of ten seconds' rhythm writes in every second one
 PATIENCE: Final = 10.0
-PROBE_S: Final = (0.0004, 1_000), (0.0033, 10_000)
-"""(seconds, agents) of one probe on the real daemon."""
+ASKED: Final = (
+    "select count(*)||' '||ifnull(sum(id),0)||' '||ifnull(sum(disconnection_time*(id%1000+1)),0)||' '||ifnull(sum(date_add*(id%1000+1)),0)"
+    "||' '||total_changes()||' '||ifnull(group_concat(char((case connection_status when 'active' then 40 when 'disconnected' then 50"
+    " when 'pending' then 60 when 'never_connected' then 70 else 70 end)+max(0,min(ifnull(status_code,0),9))"
+    f"+46*(ifnull(node_name,'unknown') is '{NODE}')),''),'') p from agent not indexed where id>0"
+)
+ASKED_S: Final = (0.0004, 1_000), (0.0033, 10_000)
+"""(seconds, agents) of that question on the real daemon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +36,22 @@ class Cost:
     """Seconds of a look at a fleet."""
 
     probe: float  # here
-    glance: float  # here
-    real_probe: float  # on the real daemon
-    sql: str  # of a glance
+    asked: float  # what was measured on the real daemon, here
+    real_asked: float  # and there
+    sql: str  # of a probe
 
     @property
-    def real_glance(self) -> float:
+    def real_probe(self) -> float:
         """On the real daemon, very likely."""
-        return self.real_probe * self.glance / self.probe
+        return self.real_asked * self.probe / self.asked
 
     def budget(self, socket: Path, share: float) -> float:
         """`collector.source_budget` for a simulated daemon, where it is to be `share` of the real one's time. Blocks as `slowness`."""
-        return min(0.5, share * self.slowness(socket, max(cadence.FASTEST, self.real_glance / share)))
+        return min(0.5, share * self.slowness(socket, max(cadence.FASTEST, self.real_probe / share)))
 
     def slowness(self, socket: Path, between: float) -> float:
         """How many times as long as the real daemon a simulated one takes, with what it has to do meanwhile, where it is asked every
-        `between` seconds: what a collector waits for a glance is what it counts of its budget. Blocks for LOOKS of them."""
+        `between` seconds: what a collector waits for a probe is what it counts of its budget. Blocks for LOOKS of them."""
         daemon, times = Wdb(socket, SystemClock(), PATIENCE), list[float]()
         with closing(daemon):
             for _ in range(LOOKS):
@@ -51,12 +59,12 @@ class Cost:
                 daemon.select(self.sql)
                 times.append(time.perf_counter() - began)
                 time.sleep(between)
-        return max(1.0, median(times) / self.real_glance)
+        return max(1.0, median(times) / self.real_probe)
 
 
-def probe_seconds(agents: int) -> float:
-    """What a probe of a fleet of this size costs the real daemon: a line through the two that were measured."""
-    (low, few), (high, many) = PROBE_S
+def asked_seconds(agents: int) -> float:
+    """What the measured question of a fleet of this size costs the real daemon: a line through the two that were measured."""
+    (low, few), (high, many) = ASKED_S
     return low + (high - low) * (agents - few) / (many - few) if agents > few else low * agents / few
 
 
@@ -71,11 +79,12 @@ def measured(path: Path, agents: int) -> Cost:
         database.execute("COMMIT")
         have = [name for _, name, *_ in database.execute("PRAGMA table_info(agent)")]
         table = rows.schema(have, 0, "7", NODE)
-        spent: dict[str, list[float]] = {table.glance: [], rows.probe(table, 0, None): []}
+        sql = rows.probe(table, rows.mark(AgentRow(1, "", "", "active", 0, 0, 0, 0, NODE), NODE), 0, None)
+        spent: dict[str, list[float]] = {sql: [], ASKED: []}
         for _ in range(TRIES):
-            for asked, times in spent.items():
+            for question, times in spent.items():
                 began = time.perf_counter()
-                database.execute(asked).fetchall()
+                database.execute(question).fetchall()
                 times.append(time.perf_counter() - began)
-    glance, probe = (median(times) for times in spent.values())
-    return Cost(probe, glance, probe_seconds(agents), table.glance)
+    probe, asked = (median(times) for times in spent.values())
+    return Cost(probe, asked, asked_seconds(agents), sql)

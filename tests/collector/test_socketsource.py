@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from shared.clock import SystemClock
 from shared.errors import SourceUnavailable
 from tests.clock import ManualClock
 from tests.collector import schemas
-from tests.collector.wdb_server import TIMEOUT, WdbServer, close_mid_frame, fill, frame, ids, selects
+from tests.collector.wdb_server import TIMEOUT, Behaviour, WdbServer, close_mid_frame, fill, frame, ids, selects
 
 
 @pytest.fixture
@@ -171,6 +172,21 @@ def test_a_reused_id_is_seen_by_its_date(server: WdbServer, source: SocketSource
     assert reading is not None
     assert reading.complete
     assert reading.rows[1].name == "dd"
+    assert source.poll() is None
+
+
+def test_a_reused_id_behind_other_changes_is_seen_by_the_first_look_without_any(server: WdbServer, source: SocketSource) -> None:
+    """In a storm rows change between probe and reading, and nobody reads the whole table for that."""
+    fill(server, 5)
+    source.read()
+    server.execute("update agent set date_add = date_add + 1 where id = 2")
+    for status in ("pending", "active", "pending"):
+        server.execute(f"update agent set connection_status = '{status}' where id = 5")
+        assert ids(source.poll()) == [5]
+    reading = source.poll()
+    assert reading is not None
+    assert reading.complete
+    assert source.poll() is None
 
 
 def test_a_change_between_probe_and_reading_is_not_lost_when_it_is_undone(server: WdbServer, source: SocketSource) -> None:
@@ -218,36 +234,40 @@ def test_an_idle_node_is_asked_for_its_changes_alone(server: WdbServer, source: 
     assert rows.TOTAL_CHANGES not in selects(server), "a busy node is probed at once"
 
 
-def test_keepalives_cost_a_glance_and_now_and_then_a_probe(server: WdbServer, database: wdb.Wdb) -> None:
-    """A sum may miss what makes itself up: at each poll_interval the whole probe is asked for."""
-    watch = ManualClock()
-    source = SocketSource(database, watch, 0.01, 5.0, "node01")
-    fill(server, 10)
-    source.read()
-    asked = []
-    for seconds in (0.0, 1.0, 5.0, 1.0):
-        watch.advance(seconds)
-        server.execute("update agent set last_keepalive = last_keepalive + 1")
-        del server.requests[:]
-        assert source.poll() is None
-        asked.append([" g from" in sql for sql in selects(server)])
-    assert asked == [[False], [True], [False], [True]]
+def asked(server: WdbServer) -> str:
+    """One letter for each SELECT since the last call: a probe, the count of changes, or something else that is read."""
+    letters = "".join("p" if " p from" in sql else "c" if sql == rows.TOTAL_CHANGES else "r" for sql in selects(server))
+    del server.requests[:]
+    return letters
 
 
-def test_after_news_a_glance_is_enough_until_news_follows_news(server: WdbServer, source: SocketSource) -> None:
-    """In a storm each look finds something, and a glance before it would be in vain."""
+def test_a_look_asks_once_and_then_for_what_moved_alone(server: WdbServer, source: SocketSource) -> None:
+    """Keepalives among it or not."""
     fill(server, 10)
     source.read()
     source.poll()
-    asked: list[str] = []
-    for change in ("pending", None, "active", "pending", "active", None, None):
+    asked(server)
+    looks: list[str] = []
+    for change in ("pending", None, "active", "pending", None, None):
         server.execute("update agent set last_keepalive = last_keepalive + 1")
         if change:
-            server.execute(f"update agent set connection_status = '{change}', disconnection_time = {len(asked)} where id = 3")
-        del server.requests[:]
+            server.execute(f"update agent set connection_status = '{change}', disconnection_time = {len(looks)} where id = 3")
         assert (source.poll() is None) == (change is None)
-        asked.append("".join("g" if " g from" in sql else "p" if " p from" in sql else "r" for sql in selects(server)))
-    assert asked == ["gpr", "g", "gpr", "gpr", "pr", "p", "g"]
+        looks.append(asked(server))
+    assert looks == ["pr", "p", "pr", "pr", "p", "p"]
+
+
+def test_a_probe_that_had_news_is_followed_by_another(server: WdbServer, source: SocketSource) -> None:
+    """Although nothing was written since: what is behind them has not been told."""
+    fill(server, 50)
+    source.read()
+    source.poll()
+    server.many(schemas.INSERT, [schemas.agent(51, "never_connected")])
+    server.execute("update agent set disconnection_time = 200 where id = 11")
+    server.execute("update agent set connection_status = 'pending' where id = 30")
+    assert ids(source.poll()) == [51, 30]
+    assert ids(source.poll()) == [11]
+    assert source.poll() is None
 
 
 def test_another_daemon_counts_its_changes_anew(server: WdbServer, source: SocketSource) -> None:
@@ -263,36 +283,47 @@ def test_another_daemon_counts_its_changes_anew(server: WdbServer, source: Socke
         connection.sendall(frame(b'ok [{"c":%d}]' % changes))
 
     server.behave(same)
-    source.poll()
-    server.execute("update agent set connection_status = 'disconnected' where id = 1")
     assert ids(source.poll()) == [1]
 
 
-def test_a_large_table_is_probed_in_ranges(server: WdbServer, source: SocketSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "PROBE_RANGE", 100)
-    fill(server, 350)
+def test_a_table_of_many_marks_is_probed_in_ranges(server: WdbServer, source: SocketSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "NAMED", 10)
+    fill(server, 100)
+    server.execute("update agent set connection_status = 'pending' where id % 3 = 0")
     source.read()
-    server.execute("update agent set connection_status = 'pending' where id in (1, 100, 101, 350)")
-    del server.requests[:]
-    assert ids(source.poll()) == [1, 100, 101, 350]
-    assert len(server.requests) == 5
-
-
-def test_a_table_that_outgrew_the_probe_is_read_whole(server: WdbServer) -> None:
-    fill(server, 3)
-    patient = wdb.Wdb(server.path, SystemClock(), 10.0)  # the daemon sums up the whole table
-    source = SocketSource(patient, SystemClock(), 0.01, 5.0, "node01")
-    source.read()
-    server.execute(
-        "insert into agent (id, name, date_add, connection_status) "
-        "with recursive n(i) as (select 4 union all select i + 1 from n where i < 66000) select i, 'a', 1, 'active' from n"
-    )
-    grown = source.poll()
-    assert grown is not None
-    assert grown.complete
-    assert len(grown.rows) == 66_000
     assert source.poll() is None
-    patient.close()
+    server.execute("update agent set connection_status = 'disconnected' where id in (1, 30, 31, 100)")
+    asked(server)
+    assert ids(source.poll()) == [1, 30, 31, 100]
+    assert asked(server) == "ppppr"
+
+
+def grow_past_an_answer(server: WdbServer, source: SocketSource) -> None:
+    server.many(schemas.INSERT, [schemas.agent(number) for number in range(99_000_001, 99_006_201)])
+    source.read()
+    server.execute("update agent set connection_status = 'pending'")
+
+
+def test_where_more_moved_than_an_answer_can_name_all_is_read_and_the_usual_mark_is_the_new_one(
+    server: WdbServer, source: SocketSource
+) -> None:
+    grow_past_an_answer(server, source)
+    reading = source.poll()
+    assert reading is not None
+    assert reading.complete
+    assert {row.status for row in reading.rows} == {"pending"}
+    assert source.poll() is None
+    assert selects(server)[-1] == rows.probe(source._schema(), 20, 0, None)
+    server.execute("update agent set connection_status = 'active' where id = 99006200")
+    assert ids(source.poll()) == [99_006_200]
+
+
+def test_a_wait_ends_where_more_moved_than_an_answer_can_name(server: WdbServer, source: SocketSource) -> None:
+    grow_past_an_answer(server, source)
+    source.wait(10, threading.Event(), lambda: False)
+    reading = source.poll()
+    assert reading is not None
+    assert reading.complete
 
 
 def test_columns_that_an_upgrade_changed_are_learnt_anew(server: WdbServer, source: SocketSource) -> None:
@@ -307,12 +338,14 @@ def test_columns_that_an_upgrade_changed_are_learnt_anew(server: WdbServer, sour
     assert reading.rows[0].node_name is None
 
 
-def test_sums_that_overflow_are_read_whole(server: WdbServer, source: SocketSource) -> None:
-    """A hostile disconnection_time makes SQLite's sum() raise."""
+@pytest.mark.parametrize("time", [2**63 - 1, 1e300])
+@pytest.mark.parametrize("apart", [1, 1000])
+def test_a_sum_that_overflows_is_read_whole(server: WdbServer, source: SocketSource, apart: int, time: float) -> None:
+    """A hostile disconnection_time makes SQLite's sum() raise, whatever it weighs."""
     fill(server, 3)
-    server.execute("update agent set disconnection_time = 9223372036854775807, id = id * 1000")
+    server.execute("update agent set disconnection_time = ?, id = id * ?", time, apart)
     reading = source.read()
-    assert (reading.refused, reading.unreadable) == (3, (1000, 2000, 3000))
+    assert (reading.refused, reading.unreadable) == (3, (apart, 2 * apart, 3 * apart))
     again = source.poll()
     assert again is not None
     assert again.complete
@@ -328,6 +361,22 @@ def test_an_agent_that_cannot_be_read_is_neither_gone_nor_in_the_way(tmp_path: P
         assert source.poll() is None
         server.execute("update agent set connection_status = 'active' where id = 2")
         assert ids(source.poll()) == [2]
+        source.close()
+
+
+def test_an_agent_that_cannot_be_read_does_not_hide_a_reused_id(tmp_path: Path) -> None:
+    with WdbServer(tmp_path / "wdb") as server:
+        schemas.create(server.db, checked=False)
+        server.many(schemas.INSERT, [schemas.agent(1), schemas.agent(2, "quarantined")])
+        server.execute("update agent set disconnection_time = 77 where id = 2")
+        source = SocketSource(wdb.Wdb(server.path, SystemClock(), TIMEOUT), SystemClock(), 0.01, 5.0, "node01")
+        source.read()
+        assert source.poll() is None
+        server.execute("update agent set name = 'dd', date_add = date_add + 1 where id = 1")
+        reading = source.poll()
+        assert reading is not None
+        assert [row.name for row in reading.rows] == ["dd"]
+        assert source.poll() is None
         source.close()
 
 
@@ -369,27 +418,55 @@ def test_columns_that_went_while_keepalives_are_asked_for_are_named(server: WdbS
 # The pace -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_pace_is_the_cost_over_the_budget_within_its_bounds(server: WdbServer, database: wdb.Wdb) -> None:
+def late(clock: ManualClock, seconds: float) -> Behaviour:
+    """An answer that takes so long."""
+
+    def answer_late(connection: socket.socket, _: str, answer: bytes) -> None:
+        clock.advance(seconds)
+        connection.sendall(frame(answer))
+
+    return answer_late
+
+
+def test_the_pace_is_the_cost_over_the_budget_within_its_bounds(server: WdbServer) -> None:
     clock = ManualClock()
     slow = wdb.Wdb(server.path, clock, TIMEOUT)
     source = SocketSource(slow, clock, 0.01, 5.0, "node01")
-    assert source._pace.wait == cadence.FASTEST
+    assert source._pause() == cadence.FASTEST
 
     def cost(seconds: float) -> None:
-        def late(connection: socket.socket, _: str, answer: bytes) -> None:
-            clock.advance(seconds)
-            connection.sendall(frame(answer))
-
         server.execute("update agent set name = name")
-        server.behave(late)
+        server.behave(late(clock, seconds))
         source.poll()
 
     source.read()
     cost(0.003)
-    assert source._pace.wait == pytest.approx(0.3)
+    assert source._pause() == pytest.approx(0.3)
     cost(0.3)
-    assert 0.3 < source._pace.wait < 5.0, "one slow answer is no reason to look away"
+    assert 0.3 < source._pause() < 5.0, "one slow answer is no reason to look away"
     for _ in range(9):
         cost(0.3)
-    assert source._pace.wait == 5.0
+        pause = source._pause()
+    assert pause == 5.0
+    slow.close()
+
+
+def test_what_is_asked_between_two_pauses_is_paid_as_one(server: WdbServer) -> None:
+    """What a wait asked, and what the poll behind it did; whoever pauses for nothing pays nothing."""
+    clock = ManualClock()
+    slow = wdb.Wdb(server.path, clock, TIMEOUT)
+    source = SocketSource(slow, clock, 0.01, 3600.0, "node01")
+    fill(server, 3)
+    source.read()
+    server.behave(late(clock, 0.001))
+    source.poll()
+    assert source.took() == [pytest.approx(0.001)]
+    for _ in range(2):
+        server.execute("update agent set connection_status = iif(connection_status = 'active', 'pending', 'active') where id = 2")
+        server.behave(late(clock, 0.003), late(clock, 0.002))
+        source.wait(10, threading.Event(), lambda: False)
+        assert ids(source.poll()) == [2]
+    assert source.took() == [pytest.approx(0.005)] * 2
+    assert source._pause() == pytest.approx((0.001 * (15 / 16) ** 2 + 0.005 * (1 - (15 / 16) ** 2)) / 0.01)
+    assert source.took() == []
     slow.close()

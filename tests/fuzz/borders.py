@@ -235,7 +235,7 @@ def wdb_answer(data: bytes) -> bool:
             with contextlib.suppress(SourceUnavailable):
                 database.last_id(answer, 0)
             with contextlib.suppress(SourceUnavailable):
-                rows.parse_probe(answer.rows[0].get("p") if answer.rows else None)
+                rows.parse_probe(rows.probed([answer.rows[0].get("p") if answer.rows else None])[1], 0)
     finally:
         ours.close()
         theirs.close()
