@@ -1,4 +1,7 @@
-"""seed: the seed's own plan beside this program, on the same manager at the same time: latency and CPU on the manager's host.
+"""seed: the seed's own plan and this program in turn, on the same manager: latency and CPU on the manager's host.
+
+In turn, for each of its polls reads the whole table, and the simulated wazuh-db is a slow one that answers nobody else meanwhile. A round
+of ours is as long as a collector's full_interval, so that in each is one full snapshot.
 
 The kinder peer reads over wazuh-db's socket, as this program does. The seed's own words are the file, which Wazuh writes each 61 s.
 """
@@ -12,7 +15,7 @@ from tests.bench import probing, seed_design, usage
 from tests.bench.figures import Bar, Figure, quantile
 from tests.bench.fleet import Fleet
 from tests.bench.parts import Bench
-from tests.bench.stage import Stage, script
+from tests.bench.stage import Stage
 from tests.bench.subscriber import Subscriber, of_event
 from tests.demo.audience import STREAM
 from tests.manager.driver import unix_now
@@ -40,12 +43,12 @@ class Case:
     judged: bool = True
 
 
-CASES: Final = (Case(1_000, "socket", 30), Case(10_000, "socket", 30), Case(1_000, "file", 70, rate=2.0, judged=False))
+CASES: Final = (Case(1_000, "socket", 60), Case(10_000, "socket", 60), Case(1_000, "file", 70, rate=2.0, judged=False))
 QUICK: Final = (Case(300, "socket", 2, rate=20, judged=False),)
 
 
 async def measure(bench: Bench) -> AsyncIterator[Figure]:
-    """Both at once on one manager, so that neither has the better weather."""
+    """Both on one manager, round by round, so that neither has the better weather."""
     for case in QUICK if bench.quick else CASES:
         directory = bench.place(f"seed-{case.agents}-{case.way}")
         async with (
@@ -71,18 +74,22 @@ async def _figures(
     settings = {"wazuh__source": "socket", "collector__source_budget": f"{budget:.4f}"}
     collector = await stage.start_collector(fleet.manager.home, settings)
     where = ("--file", str(fleet.manager.database)) if case.way == "file" else ("--socket", str(fleet.manager.socket))
-    peer = await stage.start(*script("seed_design.py"), "--url", stage.url, *where)
+    peer = await stage.start_bare("seed_design.py", "--url", stage.url, *where)
     await asyncio.sleep(1 if bench.quick else SETTLE)
     latencies: tuple[list[float], list[float]] = ([], [])
     shares: tuple[list[float], list[float]] = ([], [])
     for number in range(1 if case.way == "file" else bench.rounds):
-        bench.say(f"seed: {case.agents:,} agents, {case.way}: round {number + 1}, {case.seconds:g} s and what is late")
-        pids, began = (collector.pid, peer.pid), unix_now()
-        before = [usage.cpu_seconds(pid) for pid in pids]
-        await _round(case, fleet, both)
-        for i, pid in enumerate(pids):
-            shares[i].append(100 * (usage.cpu_seconds(pid) - before[i]) / (unix_now() - began))
+        say = f"seed: {case.agents:,} agents, {case.way}: round {number + 1}, {case.seconds:g} s and what is late"
+        for i, pid in enumerate((collector.pid, peer.pid)):
+            bench.say(f"{say}: {('ours', 'the seed')[i]}")
+            if pid == peer.pid:
+                peer.go()
+                await asyncio.sleep(1 if bench.quick else SETTLE)
+            began, before = unix_now(), usage.cpu_seconds(pid)
+            await _round(case, fleet, both[i])
+            shares[i].append(100 * (usage.cpu_seconds(pid) - before) / (unix_now() - began))
             latencies[i].append(MS * quantile(both[i].latencies, 0.99))
+        peer.rest()
     name = f"{case.agents:,} agents, by the {case.way}"
     chart = ("latency, ms", "p99 of ours beside the seed's", case.agents) if case.way == "socket" else None
     yield Figure(
@@ -112,17 +119,11 @@ async def _least(bench: Bench, case: Case, fleet: Fleet, stage: Stage, sql: str,
     )  # fmt: skip
 
 
-async def _round(case: Case, fleet: Fleet, both: tuple[Subscriber, Subscriber]) -> None:
-    for subscriber in both:
-        subscriber.begin()
-
-    def written(number: int, status: str, at: float) -> None:
-        for subscriber in both:
-            subscriber.written(number, status, at)
-
-    await fleet.changes(range(1, WATCHED + 1), case.rate, case.seconds, written)
+async def _round(case: Case, fleet: Fleet, subscriber: Subscriber) -> None:
+    subscriber.begin()
+    await fleet.changes(range(1, WATCHED + 1), case.rate, case.seconds, subscriber.written)
     deadline = unix_now() + (80 if case.way == "file" else 20)
-    while any(subscriber.waiting for subscriber in both) and unix_now() < deadline:
+    while subscriber.waiting and unix_now() < deadline:
         await asyncio.sleep(0.05)
-    if both[0].waiting:
-        raise RuntimeError(f"nothing came of {both[0].waiting} changes")
+    if subscriber.waiting:
+        raise RuntimeError(f"nothing came of {subscriber.waiting} changes")

@@ -3,6 +3,8 @@
     python tests/bench/seed_design.py --url nats://… --file HOME/queue/db/global.db     as the seed has it
     python tests/bench/seed_design.py --url nats://… --socket HOME/queue/db/wdb         a kinder one: over wazuh-db's socket
 
+It works between the lines `go` and `rest` on its input, so that it can be measured in turn with something else.
+
 Each event has the seed's ten keys and is signed with HMAC. Plain on purpose, and no worse than the plan: one connection, no clumsy
 detour. It knows nothing of clusters, resets, outages or duplicates.
 """
@@ -15,6 +17,7 @@ import json
 import socket
 import sqlite3
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,17 +103,25 @@ async def work(read: Read, url: str) -> None:
     client = await nats.connect(url)
     publish = client.jetstream().publish
     known: dict[int, str] = {row["id"]: row["connection_status"] for row in read()}
+    loop, working = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, lambda: obey(working))
     print("ready", flush=True)
-    loop = asyncio.get_running_loop()
-    due = loop.time() + POLL
     while True:
-        await asyncio.sleep(max(0.0, due - loop.time()))
-        due += POLL
+        await working.wait()
+        due = loop.time() + POLL
         for row in list(read()):
             before = known.get(row["id"])
             if before is not None and before != row["connection_status"]:
                 await publish(f"seed.agent.{row['id']:03d}.status", event(row, before, b"k" * 32))
             known[row["id"]] = row["connection_status"]
+        await asyncio.sleep(max(0.0, due - loop.time()))
+
+
+def obey(working: asyncio.Event) -> None:
+    word = sys.stdin.readline().strip()
+    if word not in ("go", "rest"):
+        sys.exit(0)
+    working.set() if word == "go" else working.clear()
 
 
 def main() -> None:
