@@ -26,19 +26,22 @@ class Known:
     """
 
     def __init__(self, decoded: rows.Decoded, own: str) -> None:
+        rows_of = {row.id: row for row in decoded.rows}
+        marks = {number: rows.mark(row, own) for number, row in rows_of.items()}
         self._own = own
-        self.ids = array("q")
-        self._times = array("q")
-        self._added = array("q")
-        self._marks = array("b")
-        marks = Counter(rows.mark(row, own) for row in decoded.rows)
-        self.usual = max(marks, key=marks.__getitem__, default=0)
-        self._names: set[int] = set()
-        self._id_sum = self._sum = 0
+        self.ids = array("q", sorted(rows_of))
+        self._times = array("q", [rows_of[number].disconnection_time for number in self.ids])
+        self._added = array("q", [rows_of[number].date_add for number in self.ids])
+        self._marks = array("b", [marks[number] for number in self.ids])
+        counts = Counter(marks.values())
+        self.usual = max(counts, key=counts.__getitem__, default=0)
+        self._names = {rows.named(number, mark) for number, mark in marks.items() if mark != self.usual}
+        self._id_sum = sum(rows_of)
+        self._sum = sum((row.disconnection_time + row.date_add) * _weight(row.id) for row in rows_of.values())
         self._unreadable: set[int] = set()
         self._blind = False
         self._seen: rows.Ranges | None = None  # what shows all that has been told and no more
-        self.put(decoded)
+        self.put(rows.Decoded((), decoded.unreadable))
         self.ranges = rows.probe_ranges(self._names)
 
     def put(self, decoded: rows.Decoded) -> None:

@@ -87,19 +87,25 @@ def _absorb_rows(table: Table, snapshot: wire.Snapshot, known: int | None) -> se
         return set()
     come = {row.id: row for row in snapshot.rows if row.id != 0}  # id 0 is the manager itself, never an agent
     left = _left(table.rows, come if snapshot.kind == "full" else None, snapshot.gone)
-    before = [table.rows.pop(number) for number in left]
-    news = _put(table.rows, come, before)
-    table.digest = _summed(table.digest, before, news.values()) if known is None else known
+    gone = [table.rows.pop(number) for number in left]
+    news, before = _put(table.rows, come)
+    table.digest = _summed(_summed(table.digest, gone, ()), *_digested(before, news.values())) if known is None else known
     return left | news.keys()
 
 
-def _put(held: ById[_Held], come: Mapping[int, _Held], before: list[_Held]) -> Mapping[int, _Held]:
-    """Take over what has come; what of it is news. What stood in its place goes to `before`."""
+def _put(held: ById[_Held], come: Mapping[int, _Held]) -> tuple[Mapping[int, _Held], list[_Held | None]]:
+    """Take over what has come; what of it is news, and what stood in its place."""
     pairs = zip(come.items(), held.of(list(come)), strict=True)
     news = {number: one for (number, one), old in pairs if one != old} if held else come
-    before += filter(None, held.of(list(news)))
+    before = held.of(list(news))
     held.fill(news)
-    return news
+    return news, before
+
+
+def _digested(before: Iterable[AgentRow | None], after: Iterable[AgentRow]) -> tuple[list[AgentRow], list[AgentRow]]:
+    """What of it a digest tells apart: of a full snapshot nearly nothing, for most of its news are keepalives."""
+    pairs = [(old, new) for old, new in zip(before, after, strict=True) if old is None or not models.are_digested_alike(old, new)]
+    return [old for old, _ in pairs if old is not None], [new for _, new in pairs]
 
 
 def digest(rows: Iterable[AgentRow]) -> int:
@@ -118,4 +124,4 @@ def _absorb_keys(table: Table, snapshot: wire.Snapshot) -> set[int]:
     left = _left(table.keys, come if snapshot.kind == "full" else None, snapshot.keys_gone)
     for number in left:
         del table.keys[number]
-    return left | _put(table.keys, come, []).keys()
+    return left | _put(table.keys, come)[0].keys()

@@ -72,6 +72,13 @@ def row_digest(row: AgentRow) -> int:
 
 DIGEST_MODULUS: Final = 1 << 64
 
+_KEEPALIVE: Final = AgentRow._fields.index("last_keepalive")
+
+
+def are_digested_alike(row: AgentRow, other: AgentRow) -> bool:
+    """Whether no more than their keepalives differ, at a tenth of the cost of two digests."""
+    return row[:_KEEPALIVE] == other[:_KEEPALIVE] and row[_KEEPALIVE + 1 :] == other[_KEEPALIVE + 1 :]
+
 
 UNKNOWN_PERIOD: Final = 60_000  # ms: the longest rhythm that Wazuh has (5.0 writes a keepalive once a minute), until one is learnt
 
