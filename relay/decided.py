@@ -3,8 +3,9 @@
 The ledger keeps each of them as it is (`relay.stored`), so that a restart neither forgets nor repeats anything.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from .events import Event, ManagerEvent, Message, Reason, Status
 
@@ -59,6 +60,25 @@ class Agent(NamedTuple):
     def identity(self) -> tuple[int, str, int]:
         """An id alone is no identity: Wazuh reuses ids (rule 5)."""
         return (self.id, self.name, self.date_add)
+
+
+_SEEN: Final = Agent._fields.index("last_keepalive")
+_CONTACT: Final = Agent._fields.index("contact")
+
+
+def was_only_met(before: Agent, after: Agent) -> bool:
+    """Whether its last keepalive and its contact are all that may differ."""
+    between = slice(_SEEN + 1, _CONTACT)
+    return before[:_SEEN] == after[:_SEEN] and before[between] == after[between] and before[_CONTACT + 1 :] == after[_CONTACT + 1 :]
+
+
+def apart(agents: Iterable[Agent], known: Mapping[int, Agent]) -> tuple[list[Agent], list[Agent]]:
+    """Those that are news, and those that were only met again, as nearly all are that a full snapshot tells of."""
+    changed, met = list[Agent](), list[Agent]()
+    for agent in agents:
+        before = known.get(agent.id)
+        (met if before is not None and was_only_met(before, agent) else changed).append(agent)
+    return changed, met
 
 
 def known_so(agent: Agent, **facts: Any) -> Agent:

@@ -33,7 +33,7 @@ from shared.errors import ConfigError, Quarantine, Unreachable
 from . import fleet, migrations, outbox, recall, stored, tables
 from .chain import Head
 from .database import Database, Prepared, execute
-from .decided import Agent, Decision, Ghost, Manager
+from .decided import Agent, Decision, Ghost, Manager, apart
 from .fleet import Fleet, Node
 from .lease import NAMELESS, Lease, Terms
 from .refold import Refold
@@ -89,6 +89,9 @@ class Ledger:
         self._upsert_nodes = _whole_rows(database, database.upsert(NODES))
         self._upsert_quiet = _whole_rows(database, database.upsert(QUIET))
         self._upsert_agents = _whole_rows(database, database.upsert(AGENTS))
+        met = update(AGENTS).where(AGENTS.c.agent_id == bindparam("number"))
+        met = met.values(last_keepalive=bindparam("seen"), contact=bindparam("at"))
+        self._update_contacts = database.prepare(met, ["seen", "at", "number"])
         self._upsert_ghosts = _whole_rows(database, database.upsert(GHOSTS))
         self._delete_ghosts = database.prepare(delete(GHOSTS).where(GHOSTS.c.agent_id == bindparam("agent_id")), ["agent_id"])
         self._upsert_managers = _whole_rows(database, database.upsert(MANAGERS))
@@ -193,7 +196,9 @@ class Ledger:
             if meta is not None:
                 self._record_view(connection, view, kept if decision.refused is None else None)
                 execute(connection, self._delete_agents, ((number,) for number in decision.removed))
-                execute(connection, self._upsert_agents, map(stored.agent_row, decision.agents))
+                changed, met = apart(decision.agents, view.agents)
+                execute(connection, self._upsert_agents, map(stored.agent_row, changed))
+                execute(connection, self._update_contacts, map(stored.contact_row, met))
                 execute(connection, self._delete_ghosts, ((number,) for number in decision.laid))
                 execute(connection, self._upsert_ghosts, map(stored.ghost_row, decision.ghosts))
                 execute(connection, self._upsert_managers, map(stored.manager_row, decision.managers))

@@ -146,6 +146,11 @@ def agent_row(agent: Agent) -> Row:
     )
 
 
+def contact_row(agent: Agent) -> Row:
+    """The columns of `agents` that a newer contact moves, and whose they are."""
+    return (agent.last_keepalive, agent.contact, agent.id)
+
+
 def agents_of(rows: Sequence[Row], like: Sequence[AgentRow | None]) -> list[Agent]:
     """The agents that `agent_row` wrote. What equals a value of `like`, rows of the same ids, is that very value, and a word that many
     share is held once. By columns, for there are a hundred thousand."""
