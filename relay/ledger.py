@@ -44,14 +44,14 @@ from .stored import Kept, Outgoing, Past
 __all__ = ["Kept", "Ledger", "Outgoing", "Past", "Pruned"]
 
 CROWDED: Final = 2_000
-"""Snapshots of a node after which its table is written whole. With 25 deltas a second and a full a minute it never comes to
-that; what drains from a spool may be hours without a full."""
+"""Snapshots of a node after which its table is written whole: what drains from a spool may be hours without a full."""
 
 NO_QUIET: Final[stored.Quiet] = ({}, None, {}, None)
 PRUNED: Final = 10_000  # rows that one `prune` deletes at most of a table: a fraction of a second
 
 _META: Final = select(META)
 _DONE: Final = update(META).where(META.c.position < bindparam("to")).values(position=bindparam("to"))
+_MET: Final = update(AGENTS).where(AGENTS.c.agent_id == bindparam("id")).values(last_keepalive=bindparam("seen"), contact=bindparam("at"))
 _DECIDED: Final = _DONE.values(
     outbox_sequence=META.c.outbox_sequence + bindparam("messages"),
     began_at=bindparam("began"),
@@ -89,9 +89,7 @@ class Ledger:
         self._upsert_nodes = _whole_rows(database, database.upsert(NODES))
         self._upsert_quiet = _whole_rows(database, database.upsert(QUIET))
         self._upsert_agents = _whole_rows(database, database.upsert(AGENTS))
-        met = update(AGENTS).where(AGENTS.c.agent_id == bindparam("number"))
-        met = met.values(last_keepalive=bindparam("seen"), contact=bindparam("at"))
-        self._update_contacts = database.prepare(met, ["seen", "at", "number"])
+        self._update_contacts = database.prepare(_MET, ["seen", "at", "id"])
         self._upsert_ghosts = _whole_rows(database, database.upsert(GHOSTS))
         self._delete_ghosts = database.prepare(delete(GHOSTS).where(GHOSTS.c.agent_id == bindparam("agent_id")), ["agent_id"])
         self._upsert_managers = _whole_rows(database, database.upsert(MANAGERS))
