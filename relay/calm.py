@@ -2,61 +2,82 @@
 
 An agent is at ease where it is Active and nothing of it waits, its own node's row says so first-hand, and nobody says anything else:
 every other row is blank, or a copy of that one. Then all that can come of judging it is its newer contact. A law in the tests holds
-the short way and the long one together; a full snapshot of ten thousand agents is decided in a quarter of the time.
+the short way and the long one together; many are asked about at once, and so in a tenth of the time.
 """
+
+from collections.abc import Iterator, Sequence
 
 from shared.models import AgentRow
 
 from . import claims, registry, telling
-from .claims import Claim
-from .decided import Agent, known_so
+from .claims import Contact
+from .decided import Agent, met, rests
 from .fleet import Fleet, Node
 
-
-def judge(fleet: Fleet, number: int) -> Agent | None:
-    """The agent with its contact as it is now; None where it is not known to be at ease."""
-    known = fleet.agents.get(number)
-    claim = None if known is None or not _rests(known) else _own(fleet, known)
-    if known is None or claim is None or number in fleet.ghosts or not _is_registered(fleet, known):
-        return None
-    if not all(node is claim.node or _is_silent(fleet, node, claim) for node in fleet.nodes.values()):
-        return None
-    return known_so(known, ip=telling.address(claim.row.ip) or known.ip, last_keepalive=claim.seconds, contact=claim.seconds)
+_Met = tuple[Agent, Contact]
 
 
-def _rests(known: Agent) -> bool:
-    """Whether nothing waits that a newer contact might end."""
-    waits = known.hold or known.moving or known.refused or known.mirrored
-    told = known.overdue, known.refused_by
-    return known.status == "Active" and not waits and told == (None, None) and known.witness == known.manager_node
+def judge(fleet: Fleet, numbers: Sequence[int]) -> list[Agent]:
+    """Those who are known to be at ease, with their contacts as they are now. Many that ascend cost little."""
+    at_home: dict[str, list[Agent]] = {}
+    for known in map(fleet.agents.get, numbers):
+        if known is not None and rests(known) and known.id not in fleet.ghosts:
+            at_home.setdefault(known.manager_node, []).append(known)
+    homes = ((fleet.nodes.get(name), many) for name, many in at_home.items())
+    return [agent for home, many in homes if home is not None and home.fresh for agent in _at_ease(fleet, home, many)]
 
 
-def _is_registered(fleet: Fleet, known: Agent) -> bool:
-    entry = registry.registration(fleet, known.id)
-    return entry is not None and known.date_add != 0 and not registry.is_removed(fleet, known, entry)
+def _at_ease(fleet: Fleet, home: Node, many: Sequence[Agent]) -> Iterator[Agent]:
+    found = _met_at(fleet, home, _registered(fleet, many))
+    for node in fleet.nodes.values():
+        if node is not home:
+            found = _undisputed(fleet, node, home, found)
+    return (met(known, contact[0]) for known, contact in found)
 
 
-def _own(fleet: Fleet, known: Agent) -> Claim | None:
-    """What its own node says, where that is that it lives, and no less than what was decided."""
-    node = fleet.nodes.get(known.manager_node)
-    row = None if node is None or not node.fresh else fleet.tables[node.node].rows.get(known.id)
-    claim = None if node is None or row is None or not _is_plain(row) else claims.of(fleet, node, known.id)
-    if claim is None or claim.mirror or claim.frozen or not claims.counts(fleet, claim, known.identity[1:]):
-        return None
-    return claim if claim.contact >= (claims.decided_contact(fleet, known) or 0) else None
+def _registered(fleet: Fleet, many: Sequence[Agent]) -> list[Agent]:
+    """Those whom the first registrar holds as who they are (rule 5)."""
+    registrar, ids = fleet.registrars()[0], [known.id for known in many]
+    table = fleet.tables[registrar.node]
+    held = zip(many, table.rows.of(ids), table.keys.of(ids), strict=True)
+    return [
+        known
+        for known, row, key in held
+        if row is not None and known.date_add and registry.is_held(registrar, row, key) and not registry.is_another(row, known)
+    ]
 
 
-def _is_plain(row: AgentRow) -> bool:
-    """Active, and no code that says why (`relay.refusals`)."""
-    return row.status == "active" and not row.code
+def _met_at(fleet: Fleet, home: Node, many: Sequence[Agent]) -> list[_Met]:
+    """Those of whom their own node says that they live, and no less than what was decided."""
+    table, ids = fleet.tables[home.node], [known.id for known in many]
+    rows, at = table.rows.of(ids), home.clock.stream_time
+    said = zip(many, rows, table.keys.of(ids), claims.contacts(home, table, rows), strict=True)
+    return [
+        (known, contact)
+        for known, row, key, contact in said
+        if row is not None
+        and contact is not None
+        and (known.contact is None or contact[1] >= at(known.contact * 1000))
+        and claims.first_hand(home, row)
+        and claims.is_of(fleet, home, row, key, contact[1], (known.name, known.date_add))
+        and (telling.address(row.ip) or known.ip) == known.ip
+    ]
 
 
-def _is_silent(fleet: Fleet, node: Node, own: Claim) -> bool:
-    """Whether another node has no row of the agent, a blank one, or the agent's own as it was copied (rule 3)."""
-    row = fleet.tables[node.node].rows.get(own.row.id)
-    if row is None or (row.status == "never_connected" and row.last_keepalive is None and not row.code):
-        return True
-    copy = claims.of(fleet, node, own.row.id)
-    if copy is None or not copy.mirror or not _is_plain(row) or fleet.named(row.node_name) is not own.node:
-        return False
-    return not claims.knows_more(fleet, copy, own)
+def _undisputed(fleet: Fleet, node: Node, home: Node, found: Sequence[_Met]) -> list[_Met]:
+    """Those of whom another node has no row, a blank one, or their own as it was copied (rule 3)."""
+    table = fleet.tables[node.node]
+    rows = table.rows.of([known.id for known, _ in found])
+    may_copy = fleet.named(home.node_name) is home
+    lag = claims.lag(fleet, node, home)
+
+    def is_copy(row: AgentRow, copied: Contact | None, own: Contact) -> bool:
+        named = may_copy and row.node_name == home.node_name and not claims.first_hand(node, row)
+        return named and copied is not None and copied[1] <= own[1] + lag
+
+    said = zip(found, rows, claims.contacts(node, table, rows), strict=True)
+    return [one for one, row, copied in said if row is None or _is_blank(row) or is_copy(row, copied, one[1])]
+
+
+def _is_blank(row: AgentRow) -> bool:
+    return row.status == "never_connected" and row.last_keepalive is None and not row.code

@@ -3,11 +3,11 @@
 A *claim* is a row that may speak. Its *contact* is when the agent was last heard of by that row, by the stream's clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from shared import models
-from shared.models import AgentRow
+from shared.models import AgentRow, KeyEntry
 
 from .decided import Agent
 from .fleet import Fleet, Node
@@ -105,7 +105,30 @@ def contact_seconds(node: Node, table: Table, row: AgentRow) -> int | None:
     # The row may be gone by now, or be younger than the list that does not name it.
     if not node.proved or table.news is None or row.id in table.news:
         return row.last_keepalive
-    return max(row.last_keepalive, (node.quiet_at - models.quiet_after(node.period)) // 1000)
+    return max(row.last_keepalive, _listed(node))
+
+
+def _listed(node: Node) -> int:
+    """Since when (Unix s by its clock) who lives there and is not named as quiet was heard of."""
+    return (node.quiet_at - models.quiet_after(node.period)) // 1000
+
+
+Contact = tuple[int, int]
+"""When an agent was last heard of: Unix s by its node's clock, Unix ms by the stream's."""
+
+
+def contacts(node: Node, table: Table, rows: Sequence[AgentRow | None]) -> Iterator[Contact | None]:
+    """What `says` says of rows that are active, without a code that says why (`relay.refusals`), and not named as quiet; None of all
+    others. Of many rows at a third of the cost."""
+    news, listed = table.news if node.proved else None, _listed(node)
+    proof, at = (listed, _since_list(node, listed)), node.clock.stream_time
+    for row in rows:
+        if row is None or row.status != "active" or row.code or row.last_keepalive is None or row.id in table.quiet:
+            yield None
+        elif news is None or row.id in news or row.last_keepalive >= listed:
+            yield row.last_keepalive, at(row.last_keepalive * 1000)
+        else:
+            yield (listed, at(listed * 1000)) if listed == row.disconnection_time else proof
 
 
 def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
@@ -114,7 +137,7 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
         claim
         for node in fleet.nodes.values()
         if (row := fleet.tables[node.node].rows.get(number)) is not None
-        and (claim := _claim(fleet, node, row)) is not None
+        and (claim := says(fleet, node, row)) is not None
         and counts(fleet, claim, agent)
     ]
     found = [claim._replace(mirror=False) if _knocked_here(fleet, claim, found) else claim for claim in found]
@@ -131,7 +154,7 @@ def voices(fleet: Fleet, number: int, agent: tuple[str, int]) -> Voices:
 def of(fleet: Fleet, node: Node, number: int) -> Claim | None:
     """What a node's row says of an agent, whether it may speak or not; None where it was never in contact."""
     row = fleet.tables[node.node].rows.get(number)
-    return None if row is None else _claim(fleet, node, row)
+    return None if row is None else says(fleet, node, row)
 
 
 def decided_contact(fleet: Fleet, known: Agent) -> int | None:
@@ -149,7 +172,8 @@ def reports_to(fleet: Fleet, claim: Claim) -> str:
     return claim.row.node_name if named is None else named.node
 
 
-def _claim(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
+def says(fleet: Fleet, node: Node, row: AgentRow) -> Claim | None:
+    """What a row of a node says; None where the agent was never in contact."""
     table = fleet.tables[node.node]
     seconds = contact_seconds(node, table, row)
     if seconds is None:
@@ -167,20 +191,26 @@ def _contact(node: Node, table: Table, row: AgentRow, seconds: int) -> int:
     however that was set since; what was recorded goes by the clock of then."""
     if seconds in (row.last_keepalive, row.disconnection_time, table.quiet.get(row.id)):
         return node.at(seconds)
+    return _since_list(node, seconds)
+
+
+def _since_list(node: Node, seconds: int) -> int:
     return node.quiet_through - node.quiet_at + seconds * 1000
 
 
 def counts(fleet: Fleet, claim: Claim, agent: tuple[str, int]) -> bool:
+    """Whether a claim is of the agent of this name and date_add."""
+    key = fleet.tables[claim.node.node].keys.get(claim.row.id) if claim.worker else None
+    return is_of(fleet, claim.node, claim.row, key, claim.contact, agent)
+
+
+def is_of(fleet: Fleet, node: Node, row: AgentRow, key: KeyEntry | None, contact: int, agent: tuple[str, int]) -> bool:
     """Rule 5: a worker keeps the old name on a reused id, and an old row of it; client.keys is never late by more than 9 s."""
     name, date_add = agent
-    if not claim.worker:
+    if node.node_type != "worker":
         return True
-    if claim.node.keys_state == "ok":
-        entry = fleet.tables[claim.node.node].keys.get(claim.row.id)
-        known = entry is not None and entry.name == name and not entry.removed
-    else:
-        known = claim.row.name == name
-    return known and claim.contact >= date_add * 1000 - fleet.policy.sync_jitter
+    held = key is not None and key.name == name and not key.removed if node.keys_state == "ok" else row.name == name
+    return held and contact >= date_add * 1000 - fleet.policy.sync_jitter
 
 
 def _knocked_here(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> bool:
@@ -221,7 +251,12 @@ def _copy(fleet: Fleet, claim: Claim, found: Sequence[Claim]) -> int | None:
 def knows_more(fleet: Fleet, copy: Claim, said: Claim) -> bool:
     """Whether a copy is newer than what its original says by more than a sync and two clocks explain: the master's own remoted wrote
     it, which names itself only with the first keepalive."""
-    return copy.contact > said.contact + fleet.policy.sync_jitter + abs(said.node.offset - copy.node.offset)
+    return copy.contact > said.contact + lag(fleet, copy.node, said.node)
+
+
+def lag(fleet: Fleet, copy: Node, original: Node) -> int:
+    """Milliseconds by which a copy may be newer than its original, for the sync stamps it and two clocks differ."""
+    return fleet.policy.sync_jitter + abs(original.offset - copy.offset)
 
 
 def _silenced(claim: Claim, mirrors: Sequence[Claim], sync_jitter: int) -> bool:

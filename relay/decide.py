@@ -54,8 +54,10 @@ def decide(fleet: Fleet, given: Input, folded: Folded, prefix: str) -> Decision:
         if not baseline.is_over(fleet, given.now):
             return _nothing(given, folded, settled=False)
         touched = sorted({number for table in fleet.tables.values() for number in table.rows} | fleet.agents.keys())
-    judged = [_at_ease(fleet, number) or _judge(fleet, number, given.now, late=folded.late) for number in touched]
-    return _decision(fleet, given, folded, judged, list(managers.judge(fleet, given, folded)), prefix)
+    met = calm.judge(fleet, touched)
+    at_ease = {agent.id for agent in met}
+    judged = [_judge(fleet, number, given.now, late=folded.late) for number in touched if number not in at_ease]
+    return _decision(fleet, given, folded, judged, met, list(managers.judge(fleet, given, folded)), prefix)
 
 
 # Judging one agent --------------------------------------------------------------------------------------------------
@@ -70,11 +72,6 @@ class Judged(NamedTuple):
     superseded: bool = False
     older: bool = False  # what its owner says is older than what was decided
     ghost: Ghost | None = None
-
-
-def _at_ease(fleet: Fleet, number: int) -> Judged | None:
-    agent = calm.judge(fleet, number)
-    return None if agent is None else Judged(number, agent, ())
 
 
 def _judge(fleet: Fleet, number: int, now: int, *, late: bool) -> Judged:
@@ -324,6 +321,7 @@ def _decision(
     given: Input,
     folded: Folded,
     judged: Sequence[Judged],
+    met: Sequence[Agent],
     of_managers: Sequence[tuple[Manager, tuple[ManagerEvent, ...]]],
     prefix: str,
 ) -> Decision:
@@ -348,6 +346,7 @@ def _decision(
         laid=tuple(j.number for j in judged if j.ghost is None and j.number in fleet.ghosts),
         managers=tuple(manager for manager, _ in of_managers),
         of_managers=said,
+        met=tuple(agent for agent in met if agent is not fleet.agents[agent.id]),
     )
 
 

@@ -3,8 +3,8 @@
 The ledger keeps each of them as it is (`relay.stored`), so that a restart neither forgets nor repeats anything.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 
 from .events import Event, ManagerEvent, Message, Reason, Status
@@ -64,21 +64,20 @@ class Agent(NamedTuple):
 
 _SEEN: Final = Agent._fields.index("last_keepalive")
 _CONTACT: Final = Agent._fields.index("contact")
+_what_waits: Final = attrgetter("hold", "mirrored", "moving", "overdue", "refused", "refused_by")
+_NOTHING: Final = (None, False, None, None, False, None)
 
 
-def was_only_met(before: Agent, after: Agent) -> bool:
-    """Whether its last keepalive and its contact are all that may differ."""
-    between = slice(_SEEN + 1, _CONTACT)
-    return before[:_SEEN] == after[:_SEEN] and before[between] == after[between] and before[_CONTACT + 1 :] == after[_CONTACT + 1 :]
+def rests(agent: Agent) -> bool:
+    """Whether it is Active where it reports, and nothing waits that a newer contact might end."""
+    return agent.status == "Active" and agent.witness == agent.manager_node and _what_waits(agent) == _NOTHING
 
 
-def apart(agents: Iterable[Agent], known: Mapping[int, Agent]) -> tuple[list[Agent], list[Agent]]:
-    """Those that are news, and those that were only met again, as nearly all are that a full snapshot tells of."""
-    changed, met = list[Agent](), list[Agent]()
-    for agent in agents:
-        before = known.get(agent.id)
-        (met if before is not None and was_only_met(before, agent) else changed).append(agent)
-    return changed, met
+def met(agent: Agent, seconds: int) -> Agent:
+    """The agent with a newer contact (Unix s by its witness's clock) that is a keepalive. At a third of the cost of `_replace`."""
+    if agent.contact == seconds == agent.last_keepalive:
+        return agent
+    return tuple.__new__(Agent, (*agent[:_SEEN], seconds, *agent[_SEEN + 1 : _CONTACT], seconds, *agent[_CONTACT + 1 :]))
 
 
 def known_so(agent: Agent, **facts: Any) -> Agent:
@@ -120,7 +119,7 @@ class Decision:
 
     position: int
     now: int  # Unix ms, the stream's time
-    agents: tuple[Agent, ...]  # as they are now
+    agents: tuple[Agent, ...]  # as they are now, but for those who were only met
     removed: tuple[int, ...]
     happened: tuple[Event, ...]
     messages: tuple[Message, ...]  # in the order in which they are to be published
@@ -131,3 +130,4 @@ class Decision:
     laid: tuple[int, ...] = ()  # ghosts that are none any more
     managers: tuple[Manager, ...] = ()  # as they are now
     of_managers: tuple[ManagerEvent, ...] = ()
+    met: tuple[Agent, ...] = ()  # as they are now: nothing but their last keepalive and contact is new

@@ -154,6 +154,7 @@ class Fleet:
             self._drop(number)
         for agent in judged.agents:
             self._put(agent)
+        self.agents |= {agent.id: agent for agent in judged.met}
         for number in judged.laid:
             self.ghosts.pop(number, None)
         self.ghosts |= {ghost.id: ghost for ghost in judged.ghosts}

@@ -33,7 +33,7 @@ from shared.errors import ConfigError, Quarantine, Unreachable
 from . import fleet, migrations, outbox, recall, stored, tables
 from .chain import Head
 from .database import Database, Prepared, execute
-from .decided import Agent, Decision, Ghost, Manager, apart
+from .decided import Agent, Decision, Ghost, Manager
 from .fleet import Fleet, Node
 from .lease import NAMELESS, Lease, Terms
 from .refold import Refold
@@ -194,9 +194,8 @@ class Ledger:
             if meta is not None:
                 self._record_view(connection, view, kept if decision.refused is None else None)
                 execute(connection, self._delete_agents, ((number,) for number in decision.removed))
-                changed, met = apart(decision.agents, view.agents)
-                execute(connection, self._upsert_agents, map(stored.agent_row, changed))
-                execute(connection, self._update_contacts, map(stored.contact_row, met))
+                execute(connection, self._upsert_agents, map(stored.agent_row, decision.agents))
+                execute(connection, self._update_contacts, map(stored.contact_row, decision.met))
                 execute(connection, self._delete_ghosts, ((number,) for number in decision.laid))
                 execute(connection, self._upsert_ghosts, map(stored.ghost_row, decision.ghosts))
                 execute(connection, self._upsert_managers, map(stored.manager_row, decision.managers))

@@ -6,7 +6,7 @@ the table may be empty, recreated or overwritten by a sync.
 
 from typing import Final
 
-from shared.models import AgentRow
+from shared.models import AgentRow, KeyEntry
 
 from .decided import Agent
 from .fleet import Fleet, Node, tells_absence
@@ -16,22 +16,27 @@ def registration(fleet: Fleet, number: int) -> tuple[Node, AgentRow] | None:
     """The registrar's row of an agent, if it is registered: its row is there, and where client.keys can be read its key under
     the same name. (A worker that keeps an old name on a reused id syncs it onto the master's row: only the key is right then.)"""
     for node in fleet.registrars():
-        row = fleet.tables[node.node].rows.get(number)
-        if row is not None and (node.keys_state != "ok" or _key_name(fleet, node, number) == row.name):
+        table = fleet.tables[node.node]
+        row = table.rows.get(number)
+        if row is not None and is_held(node, row, table.keys.get(number)):
             return node, row
     return None
 
 
-def _key_name(fleet: Fleet, node: Node, number: int) -> str | None:
-    entry = fleet.tables[node.node].keys.get(number)
-    return None if entry is None or entry.removed else entry.name
+def is_held(node: Node, row: AgentRow, key: KeyEntry | None) -> bool:
+    """Whether a registrar's row stands for an agent that is registered: by its key, where client.keys can be read."""
+    return node.keys_state != "ok" or (key is not None and not key.removed and key.name == row.name)
+
+
+def is_another(row: AgentRow, known: Agent) -> bool:
+    """Whether a registrar's row is of another agent under the same id."""
+    return row.name != known.name or (known.date_add not in (0, row.date_add) and row.date_add != 0)
 
 
 def is_removed(fleet: Fleet, known: Agent, entry: tuple[Node, AgentRow] | None) -> bool:
     """Removed is what row and key of every registrar say; or another agent stands under the id (rule 5)."""
     if entry is not None:
-        row = entry[1]
-        return row.name != known.name or (known.date_add not in (0, row.date_add) and row.date_add != 0)
+        return is_another(entry[1], known)
     return is_absent(fleet, known.id)
 
 
@@ -42,8 +47,8 @@ def is_absent(fleet: Fleet, number: int, name: str | None = None) -> bool:
 
 
 def _holds(fleet: Fleet, node: Node, number: int, name: str | None) -> bool:
-    row, key = fleet.tables[node.node].rows.get(number), _key_name(fleet, node, number)
-    held = {None if row is None else row.name, key} - {None}
+    row, key = fleet.tables[node.node].rows.get(number), fleet.tables[node.node].keys.get(number)
+    held = {None if row is None else row.name, None if key is None or key.removed else key.name} - {None}
     return bool(held) if name is None else name in held
 
 

@@ -6,7 +6,7 @@ Times are Unix seconds here; the lab turns them into the milliseconds of the wir
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from relay import decide, fleet
+from relay import calm, decide, fleet
 from relay.decided import Decision
 from relay.events import Event, ManagerEvent
 from relay.fleet import Fleet, Heard, Policy, Ticked
@@ -144,9 +144,8 @@ class Lab:
 
     def _hold_the_ways_together(self, now: int, *, late: bool) -> None:
         """The law of `relay.calm`: who is at ease comes to what judging comes to, whatever was said and whoever is touched by it."""
-        for number in self.fleet.agents:
-            at_ease = decide._at_ease(self.fleet, number)
-            assert at_ease is None or at_ease == decide._judge(self.fleet, number, now, late=late)
+        for agent in calm.judge(self.fleet, sorted(self.fleet.agents)):
+            assert decide.Judged(agent.id, agent, ()) == decide._judge(self.fleet, agent.id, now, late=late)
 
     def beats(self, now: int, quiet: Mapping[str, Mapping[int, int]] | None = None) -> list[Event]:
         """Every node beats at `now` and time passes; the events that came of it."""

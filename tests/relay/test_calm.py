@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relay import calm
-from relay.decided import Ghost, Hold, Move
+from relay.decided import Agent, Ghost, Hold, Move, met
 from tests.relay.lab import T0, Lab, cluster, row
 
 NOW = T0 + 8
@@ -27,14 +27,13 @@ def lab() -> Lab:
 
 def test_who_keeps_alive_on_one_manager_is_at_ease_with_the_newest_contact(lab: Lab) -> None:
     for number, node in ((1, "w1"), (2, "m"), (3, "w2")):
-        agent = calm.judge(lab.fleet, number)
-        assert agent is not None
+        (agent,) = calm.judge(lab.fleet, [number])
         assert (agent.contact, agent.last_keepalive, agent.witness) == (KEEPALIVE, KEEPALIVE, node)
         assert agent == lab.fleet.agents[number], "the snapshot that said so was decided so"
 
 
 def test_nobody_is_at_ease_who_is_not_known(lab: Lab) -> None:
-    assert calm.judge(lab.fleet, 4) is None
+    assert not calm.judge(lab.fleet, [4])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +57,7 @@ def test_nobody_is_at_ease_who_is_not_known(lab: Lab) -> None:
 def test_nobody_is_at_ease_of_whom_something_waits(lab: Lab, facts: dict[str, Any]) -> None:
     """Or of whom something else was decided than its node says."""
     lab.fleet.agents[1] = lab.fleet.agents[1]._replace(**facts)
-    assert calm.judge(lab.fleet, 1) is None
+    assert not calm.judge(lab.fleet, [1])
 
 
 def _ghost(lab: Lab) -> None:
@@ -115,14 +114,29 @@ def _says(node: str, **facts: Any) -> Callable[[Lab], None]:
 )
 def test_nobody_is_at_ease_of_whom_anybody_says_anything_else(lab: Lab, change: Callable[[Lab], None]) -> None:
     change(lab)
-    assert calm.judge(lab.fleet, 1) is None
+    assert not calm.judge(lab.fleet, [1])
 
 
 def test_a_node_that_does_not_know_the_agent_says_nothing(lab: Lab) -> None:
     del lab.fleet.tables["w2"].rows[1]
-    assert calm.judge(lab.fleet, 1) is not None
+    assert calm.judge(lab.fleet, [1])
 
 
 def test_a_master_of_its_own_agents_alone_is_heard_like_any_node(lab: Lab) -> None:
     _says("m", last_keepalive=KEEPALIVE + 60)(lab)
-    assert calm.judge(lab.fleet, 2) is not None
+    assert calm.judge(lab.fleet, [2])
+
+
+@pytest.mark.parametrize("field", Agent._fields)
+def test_who_was_only_met_has_another_contact_and_is_else_the_same(lab: Lab, field: str) -> None:
+    before = lab.fleet.agents[1]
+    after = met(before, NOW)
+    assert getattr(after, field) == (NOW if field in ("last_keepalive", "contact") else getattr(before, field))
+    assert met(after, NOW) is after
+
+
+def test_who_was_only_met_is_apart_in_a_decision(lab: Lab) -> None:
+    """The ledger writes no more of it than that."""
+    later = [row(1, "active", KEEPALIVE + 10, node="w1", added=0), *(row(n, "never_connected", added=0) for n in (2, 3))]
+    decision = lab.full("w1", later, NOW + 10)
+    assert (decision.agents, [agent.contact for agent in decision.met]) == ((), [KEEPALIVE + 10])

@@ -249,7 +249,7 @@ class Anything(RuleBasedStateMachine):
         sent_at = (self.now + self.lab.speakers[known.node].skew) * 1000
         decision = self.lab.step(Heard(self.lab.position, self.now * 1000, sent_at, said))
         assert decision.refused is not None
-        assert (decision.happened, decision.agents, decision.removed, decision.superseded) == ((), (), (), 0)
+        assert (decision.happened, decision.agents, decision.met, decision.removed, decision.superseded) == ((), (), (), (), 0)
         assert before == (self.lab.fleet.agents, self.lab.fleet.ghosts, self.lab.fleet.nodes[known.node])
 
     @rule()

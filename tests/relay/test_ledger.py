@@ -9,7 +9,7 @@ import pytest
 
 from relay import outbox, stored
 from relay.database import Prepared
-from relay.decided import Agent, Decision, Hold, apart
+from relay.decided import Agent, Decision, Hold
 from relay.events import Message
 from relay.fleet import Ticked
 from relay.ledger import Ledger, Pruned
@@ -236,15 +236,6 @@ def test_who_was_only_met_again_has_the_newer_contact_and_nothing_else(ledger: L
     assert after == [desk.fleet.agents[number] for number in (1, 2, 3)]
     assert after[0] == before[0]._replace(last_keepalive=T0 + 7, contact=T0 + 7)
     assert (after[1].ip, after[1].contact, after[2]) == ("10.9.9.9", T0 + 8, before[2])
-
-
-@pytest.mark.parametrize("field", Agent._fields)
-def test_a_newer_contact_alone_is_no_news_and_anything_else_is(field: str) -> None:
-    before, changed = agent(1), dict[str, Any]({field: "something else"})
-    after = before._replace(last_keepalive=T0 + 5, contact=T0 + 5)._replace(**changed)
-    met = field in ("last_keepalive", "contact")
-    assert apart([after], {before.id: before, after.id: before}) == (([], [after]) if met else ([after], []))
-    assert apart([after], {}) == ([after], [])
 
 
 def test_a_hold_longer_than_64_bits_can_say_lasts_as_long_as_they_can(ledger: Ledger) -> None:

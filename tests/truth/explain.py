@@ -43,7 +43,7 @@ class Explain:
     def _is_about(self, fleet: Fleet, given: Input, folded: Folded, decision: Decision) -> bool:
         known = fleet.agents.get(self._agent)
         due = known is not None and known.hold is not None and known.hold.until <= given.now
-        judged = any(agent.id == self._agent for agent in decision.agents) or self._agent in decision.removed
+        judged = any(agent.id == self._agent for agent in (*decision.agents, *decision.met)) or self._agent in decision.removed
         return due or judged or self._agent in folded.touched
 
     # What it had before it ------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Explain:
         return calls
 
     def _outcome(self, fleet: Fleet, decision: Decision) -> list[str]:
-        found = [f"  now   {self._known(fleet, agent)}" for agent in decision.agents if agent.id == self._agent]
+        found = [f"  now   {self._known(fleet, agent)}" for agent in (*decision.agents, *decision.met) if agent.id == self._agent]
         found += [
             f"  EVENT {event.kind} {event.previous} -> {event.current} ({event.reason}) {event.manager_node}, of {event.timestamp}"
             for event in decision.happened
