@@ -12,11 +12,14 @@ Rules, those of OS_ReadKeys (wazuh/wazuh src/os_crypto/shared/keys.c)
 """
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgpack
 
 from shared.models import KeyEntry, KeysState
 
@@ -85,6 +88,8 @@ class KeysFile:
         self._path = path
         self._name = str(path)  # it is looked at all the time: what a Path does first costs as much as the look
         self._seen: tuple[int, int, int] | None = None
+        self._digest = b""  # of the text that was read last
+        self._packed: bytes = msgpack.packb(())  # its entries, which are asked for once a minute: a tenth of what they are as values
         self.state: KeysState = "unread"
         self.error = ""
         """One sentence where `state` is missing or denied."""
@@ -97,8 +102,16 @@ class KeysFile:
             return self.state == "ok"
         return stamp != self._seen if self.state == "ok" else self.state == "missing"
 
+    def doubt(self) -> None:
+        """Read it again at the next time, whatever its time and size say."""
+        self._seen = None
+
+    def all(self) -> tuple[KeyEntry, ...]:
+        """The entries as they were read last."""
+        return tuple(KeyEntry(*entry) for entry in msgpack.unpackb(self._packed))
+
     def read_if_changed(self) -> Keys | None:
-        """The entries, or None where the file is as it was or cannot be read: `state` says which."""
+        """The entries, or None where they are as they were or cannot be read: `state` says which."""
         try:
             if self.state == "ok" and self._stamp() == self._seen:
                 return None
@@ -110,7 +123,7 @@ class KeysFile:
     def _stamp(self) -> tuple[int, int, int]:
         return _stamp(os.stat(self._name))  # noqa: PTH116
 
-    def _read(self) -> Keys:
+    def _read(self) -> Keys | None:
         descriptor = files.open_regular(self._path)
         try:
             before = _stamp(os.fstat(descriptor))
@@ -119,8 +132,13 @@ class KeysFile:
             self._seen = before if _stamp(os.fstat(descriptor)) == before else None
         finally:
             os.close(descriptor)
-        self.state, self.error = "ok", ""
-        return parse(text)
+        was, self.state, self.error = self.state, "ok", ""
+        digest = hashlib.blake2b(text, digest_size=16).digest()
+        if was == "ok" and digest == self._digest:
+            return None
+        keys = parse(text)
+        self._digest, self._packed = digest, msgpack.packb(keys.entries)
+        return keys
 
     def _lost(self, error: OSError) -> None:
         self._seen = None

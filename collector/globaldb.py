@@ -122,6 +122,12 @@ class FileSource:
             self.as_of = now
         return None
 
+    gathering = False
+
+    def gather(self) -> None:
+        """See `sources.Source`: the next poll reads all at once, for the file may be locked soon."""
+        self._seen = None
+
     def moved(self) -> bool:
         """See `sources.Source`: whether there was a commit."""
         return self._changed()

@@ -6,18 +6,18 @@ Rules
  * After a failure the whole table is read: what a source tells as moved is relative to what it told before.
  * `quiet` is asked for where it is due and there may be something newer than at the last time, and BEFORE the rows: who is in
    no list and lives by the rows was heard of when the list was taken. The other way round, an agent that falls silent between
-   the two would be in neither, and seem alive. What is wrong with that question is told by the next look, so that the rows of
-   this one are not lost.
+   the two would be in neither, and seem alive. So it is asked before the table is gathered, and not meanwhile. What is wrong
+   with that question is told by the next look, so that the rows of this one are not lost.
  * What looking cost, and how many agents there are, is shown where `quiet` is due: once in a poll_interval is soon enough.
  * client.keys is looked at every time, and a few times a second while the source waits; it is read where it changed, or where all of
-   it is to be told.
+   it is to be told, whatever its time says.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, cast
+from typing import Final, Literal, Protocol, cast
 
 from shared import logs, models
 from shared.clock import Clock
@@ -39,6 +39,9 @@ SOURCE: Final = Words("source", "source_lost", "Wazuh's agents cannot be read", 
 
 Quiet = tuple[tuple[int, int], ...]
 
+Depth = Literal["moved", "gather", "whole"]
+"""How deep a look goes: at what moved; at that, while the whole table is gathered for a later look; at all there is."""
+
 
 class KeysFile(Protocol):
     """client.keys: `collector.clientkeys.KeysFile`."""
@@ -48,6 +51,12 @@ class KeysFile(Protocol):
 
     def stirred(self) -> bool:
         """Whether it may be worth reading again."""
+
+    def doubt(self) -> None:
+        """Read it again at the next time, though nothing seems to have changed."""
+
+    def all(self) -> tuple[KeyEntry, ...]:
+        """All entries, as they were read last."""
 
     def read_if_changed(self) -> clientkeys.Keys | None:
         """All entries, or None where they are as they were or cannot be read: `state` says which."""
@@ -94,20 +103,17 @@ class _Keys:
     file: KeysFile
     said: tuple[KeysState, int] = ("unread", 0)  # state, bad lines
     changes: KeyChanges = NO_KEY_CHANGES
-    all: tuple[KeyEntry, ...] = ()
 
 
 class Lookout:
-    """Looks, on the reader's thread alone. `open_keys` gives a fresh KeysFile; `guard` is the source's; `period` (ms) is what was
-    known of the agents' rhythm before, 0 nothing."""
+    """Looks, on the reader's thread alone. `guard` is the source's; `period` (ms) is what was known of the agents' rhythm before, 0
+    nothing."""
 
-    def __init__(
-        self, source: Source, open_keys: Callable[[], KeysFile], clock: Clock, guard: Guard, telemetry: Telemetry, period: int = 0
-    ) -> None:
-        self._source, self._open_keys, self._clock, self._guard, self._telemetry = source, open_keys, clock, guard, telemetry
+    def __init__(self, source: Source, keys: KeysFile, clock: Clock, guard: Guard, telemetry: Telemetry, period: int = 0) -> None:
+        self._source, self._clock, self._guard, self._telemetry = source, clock, guard, telemetry
         self._mirror = Mirror()
         self._rhythm = Rhythm(period)
-        self._keys = _Keys(open_keys())
+        self._keys = _Keys(keys)
         self._state = _Source(Look(0, 0, 0, source.kind, "ok", "", 0, "unread", None, 0, 0, 0))
 
     @property
@@ -127,13 +133,14 @@ class Lookout:
         else:
             self._source.wait(seconds, stop, self._keys.file.stirred)
 
-    def look(self, *, whole: bool, quiet: bool, late: float) -> Finding:
-        """Look at everything (`whole`) or at what moved, and who is quiet; `late` (seconds) is told as it is."""
+    def look(self, depth: Depth, *, quiet: bool, late: float) -> Finding:
+        """Look, and who is `quiet`; `late` (seconds) is told as it is."""
         was, taken_at = self._state.look, self._clock.now_ms()
+        gathers, begins = self._source.gathering, depth == "gather" and not self._source.gathering
         if taken_at < was.taken_at:  # the clock was set back: nothing would seem newer until it has caught up
             self._state.quiet_as_of = 0
-        self._look_at_keys(whole)
-        reading, listed, read = self._look_at_source(taken_at, whole=whole, quiet=quiet)
+        self._look_at_keys(doubt=begins or depth == "whole")
+        reading, listed, read = self._look_at_source(taken_at, depth, quiet=quiet and not gathers)
         changes = self._absorb(reading) if reading else NO_CHANGES
         if quiet:
             self._measure()
@@ -156,13 +163,13 @@ class Lookout:
             changes,
             self._keys.changes,
             whole=reading if reading and reading.complete else None,
-            all_keys=self._keys.all,
+            all_keys=self._keys.file.all() if reading and reading.complete and self._keys.file.state == "ok" else (),
             turned=look.source_state != was.source_state,
         )
 
     # The source -----------------------------------------------------------------------------------------------------
 
-    def _look_at_source(self, taken_at: int, *, whole: bool, quiet: bool) -> tuple[Reading | None, _Listed | None, bool]:
+    def _look_at_source(self, taken_at: int, depth: Depth, *, quiet: bool) -> tuple[Reading | None, _Listed | None, bool]:
         """(what was read, who may be quiet, whether the source answered)."""
         if self._guard.delay() > 0:
             return None, None, False
@@ -171,8 +178,10 @@ class Lookout:
             self._lost(trouble)
             return None, None, False
         kind, listed = self._source.kind, self._ask_quiet(taken_at) if quiet else None
+        if depth == "gather":
+            self._source.gather()
         try:
-            reading = self._ask(everything=whole or self.failing)
+            reading = self._ask(everything=depth == "whole" or self.failing)
         except SourceUnavailable as error:
             self._state.trouble = None  # the same fault
             self._lost(error)
@@ -260,12 +269,11 @@ class Lookout:
 
     # client.keys ----------------------------------------------------------------------------------------------------
 
-    def _look_at_keys(self, whole: bool) -> None:
-        if whole:
-            self._keys.file = self._open_keys()
+    def _look_at_keys(self, *, doubt: bool) -> None:
+        if doubt:
+            self._keys.file.doubt()
         found = self._keys.file.read_if_changed()
         self._keys.changes = self._mirror.absorb_keys(found.entries) if found else NO_KEY_CHANGES
-        self._keys.all = found.entries if found and whole else ()
         self._say_keys(self._keys.file.state, found.bad_lines if found else self._keys.said[1])
 
     def _say_keys(self, state: KeysState, bad_lines: int) -> None:

@@ -12,7 +12,7 @@ Rules
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -95,6 +95,10 @@ class _Packed:
             self._tags.insert(at, tag)
         self._bits[at], self._tags[at] = bits, tag
 
+    def holds(self, numbers: Sequence[int], bits: Iterable[int]) -> bool:
+        """Whether these are all numbers, in their order, with their bits."""
+        return array("q", numbers) == self.ids and array("Q", bits) == self._bits
+
     def pop(self, number: int) -> tuple[int, int]:
         """What was held; the number must be there."""
         at = bisect_left(self.ids, number)
@@ -133,6 +137,8 @@ class Mirror:
 
     def absorb(self, seen: Seen) -> Changes:
         """Take over a reading; what in it is news."""
+        if self._is_all(seen):
+            return NO_CHANGES
         changed = tuple(row for row in seen.rows if self._store(row))
         present = {row.id for row in seen.rows}.union(seen.unreadable)
         candidates = self._rows.ids if seen.complete else set(seen.gone)
@@ -149,6 +155,12 @@ class Mirror:
         for number in gone:
             self._keys.pop(number)
         return KeyChanges(changed, gone)
+
+    def _is_all(self, seen: Seen) -> bool:
+        """Whether a reading is what is known, row by row, as nearly every complete one is."""
+        if not seen.complete or seen.unreadable or len(seen.rows) != len(self._rows):
+            return False
+        return self._rows.holds([row.id for row in seen.rows], map(row_digest, seen.rows))
 
     def _store(self, row: AgentRow) -> bool:
         fresh = row_digest(row), CONNECTION_STATUSES.index(row.status)

@@ -21,7 +21,8 @@ import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, cast
+from itertools import repeat
+from typing import Any, Final, cast
 
 from shared.errors import SourceUnavailable
 from shared.models import CONNECTION_STATUSES, AgentRow, ConnectionStatus
@@ -238,11 +239,13 @@ class Decoded:
 
 def decode(answer: Iterable[Mapping[str, object] | Sequence[object]]) -> Decoded:
     """The rows in an answer: objects of the socket (a NULL is left out of them) or tuples of SQLite."""
+    many = [tuple(map(raw.get, NAMES)) if isinstance(raw, Mapping) else tuple(raw) for raw in answer]
+    if _are_in_order(many):
+        return Decoded(tuple(map(tuple.__new__, repeat(AgentRow), many)))  # as `_make` does, which is the half of it again
     rows: list[AgentRow] = []
     unreadable: list[int] = []
     refused, refusal = 0, ""
-    for raw in answer:
-        values = tuple(map(raw.get, NAMES)) if isinstance(raw, Mapping) else tuple(raw)
+    for values in many:
         try:
             rows.append(_row(values))
         except ValueError as error:
@@ -263,6 +266,36 @@ def together(parts: Sequence[Decoded]) -> Decoded:
         sum(part.refused for part in parts),
         next((part.refusal for part in parts if part.refusal), ""),
     )
+
+
+def _are_in_order(many: Sequence[Sequence[object]]) -> bool:
+    """Whether `_row` refuses none of them; it is asked where it may. At a third of the cost, by columns."""
+    columns = list(zip(*many, strict=True))
+    if not columns:
+        return True
+    ids, names, ips, statuses, codes, gone_at, keepalives, added, nodes = columns
+    return (
+        _are_numbers(ids, MAX_ID)
+        and 0 not in ids
+        and all(_are_texts(texts, optional) for texts, optional in ((names, False), (ips, True), (nodes, True), (statuses, False)))
+        and set(statuses) <= set(CONNECTION_STATUSES)
+        and _are_numbers(codes, MAX_CODE, optional=True)
+        and _are_numbers(keepalives, MAX_TIME, optional=True)
+        and _are_numbers((*gone_at, *added), MAX_TIME)
+    )
+
+
+def _are_numbers(column: Sequence[Any], highest: int, *, optional: bool = False) -> bool:
+    kinds = set(map(type, column))
+    if kinds <= {int}:
+        return bool(min(column) >= 0 and max(column) <= highest)
+    return optional and kinds <= {int, type(None)} and _are_numbers([0, *(value for value in column if value is not None)], highest)
+
+
+def _are_texts(column: Sequence[Any], optional: bool) -> bool:
+    """Plain texts; others are looked at one by one."""
+    texts = [value for value in column if value is not None] if optional else column
+    return set(map(type, texts)) <= {str} and all(map(str.isascii, texts)) and max(map(len, texts), default=0) <= MAX_NAME
 
 
 def _row(values: Sequence[object]) -> AgentRow:

@@ -206,7 +206,7 @@ class _Service:
         source = sources.open_source(config, clock, self._identity.node_name)
         lookout = Lookout(
             source,
-            lambda: clientkeys.KeysFile(config.wazuh.client_keys_path),
+            clientkeys.KeysFile(config.wazuh.client_keys_path),
             clock,
             self._guard(SOURCE, Backoff(highest=poll_interval, jitter=random.random)),
             telemetry,

@@ -6,8 +6,10 @@ Rules
  * What a wait has seen is what the next poll goes by, unless something else was asked for in between: who is quiet is to be asked
    for before the rows.
  * All looks together take their budget of wazuh-db's time (`cadence.Pace`).
+ * The whole table is gathered page by page between the looks, with a rest after each page: nothing that moves meanwhile waits for it.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +21,14 @@ from shared.clock import Clock
 from shared.errors import SourceUnavailable
 
 from . import cadence, known, rows
+from .gather import Gathering
 from .wdb import Cut, Refused, Wdb
 
 _LIMITS: Final = {"rows": 400, "ids": 3000, "pairs": 1500}  # to begin with; an answer holds about 500, 4000 and 2000 of them
 _ROOM: Final = 0.8  # of an answer's limit: below it a page may grow
 _ROUNDS: Final = 3  # probes in one poll while ids come and go
 _STIR: Final = 0.2  # seconds between two looks at what else may have stirred: nobody waits for a registration by the millisecond
+_REST: Final = 4.0  # seconds of rest for each that a page took: others have four fifths of wazuh-db's time meanwhile
 _NAP: Final = 0.25  # seconds for which `stop` may be left unseen: sleeping costs a third of what waiting for an Event does
 
 
@@ -34,6 +38,7 @@ class _Found:
 
     decoded: rows.Decoded
     gone: tuple[int, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,22 @@ class _Seen:
 
     as_of: int  # Unix ms: before it was asked for
     probe: rows.Probe
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """The whole table, as far as it has been read."""
+
+    pages: Iterator[list[dict[str, object]]]
+    read: Gathering
+    next_at: float  # monotonic s: when the next page may be read
+    done: bool = False
+
+    def add(self, page: list[dict[str, object]] | None, cost: float, now: float) -> None:
+        """A page that took so many seconds of wazuh-db's time; None: there is no more."""
+        self.next_at = now + _REST * cost
+        self.done = page is None
+        self.read.put(rows.decode(page or ()))
 
 
 _NOTHING: Final = _Found(rows.Decoded(()))
@@ -80,6 +101,7 @@ class SocketSource:
         self._idle = False  # all was told, and nothing at all was written between the last two looks
         self._unsettled = False
         self._seen: _Seen | None = None
+        self._gathering: _Gathering | None = None
         self._trouble: SourceUnavailable | None = None  # met in a wait
         self._spent = 0.0  # seconds of wazuh-db's time since the last pause
         self._took: list[float] = []
@@ -94,7 +116,7 @@ class SocketSource:
     def read(self) -> rows.Reading:
         """Every row, by pages. Raises SourceUnavailable."""
         as_of, busy = self._clock.now_ms(), self._wdb.busy
-        self._known, self._idle, self._unsettled, self._seen, self._trouble = None, False, False, None, None
+        self._known, self._idle, self._unsettled, self._seen, self._gathering, self._trouble = None, False, False, None, None, None
         try:
             decoded = self._everything()
         except Refused:  # an upgrade may have changed the columns
@@ -107,8 +129,20 @@ class SocketSource:
         table = self._schema()
         return rows.together([rows.decode(page) for page in self._pages("rows", partial(rows.page, table))])
 
+    @property
+    def gathering(self) -> bool:
+        """See `sources.Source`."""
+        return self._gathering is not None
+
+    def gather(self) -> None:
+        """See `sources.Source`."""
+        if self._gathering is None:
+            self._gathering = _Gathering(
+                self._pages("rows", lambda *of: rows.page(self._schema(), *of)), Gathering(), self._clock.monotonic()
+            )
+
     def poll(self) -> rows.Reading | None:
-        """What moved. Raises SourceUnavailable."""
+        """What moved, or the whole table where that is gathered. Raises SourceUnavailable."""
         as_of, busy = self._clock.now_ms(), self._wdb.busy
         try:
             self._meet_trouble()
@@ -116,15 +150,15 @@ class SocketSource:
         except (Cut, Refused):  # more moved than a probe can name, or the columns changed
             self._table, found = None, _EVERYTHING
         except SourceUnavailable:
-            self._known = None  # what was fetched before the fault has not been told
+            self._known = self._gathering = None  # what was fetched before the fault has not been told
             raise
         finally:
             self._spent += self._wdb.busy - busy
         if found is _EVERYTHING:
             return self.read()
         self.as_of = as_of
-        nothing = not (found.decoded.rows or found.decoded.refused or found.gone)
-        return None if nothing else self._reading(found.decoded, complete=False, gone=found.gone, busy=busy)
+        nothing = not (found.whole or found.decoded.rows or found.decoded.refused or found.gone)
+        return None if nothing else self._reading(found.decoded, complete=found.whole, gone=found.gone, busy=busy)
 
     def moved(self) -> bool:
         """See `sources.Source`: a keepalive may come at any time."""
@@ -146,15 +180,20 @@ class SocketSource:
     def wait(self, seconds: float, stop: threading.Event, stirred: Callable[[], bool]) -> None:
         """Until a look shows that something moved, or that it cannot be told."""
         now = self._clock.monotonic()
-        deadline, ask_at = now + seconds, now + _STIR
-        while now < deadline and not _stopped(stop, min(deadline - now, self._pause())):
+        deadline, ask_at, look_at = now + seconds, now + _STIR, now + self._pause()
+        while now < deadline:
+            page_at, next_look = self._page_at(), min(look_at, deadline)
+            if _stopped(stop, max(0.0, min(page_at, next_look) - now)):
+                return
             now = self._clock.monotonic()
             if now >= ask_at:
                 if stirred():
                     return
                 ask_at = now + _STIR
-            if not self._seems_still():
+            if not (self._read_on() if page_at < next_look else self._seems_still()):
                 return
+            now = self._clock.monotonic()
+            look_at = look_at if page_at < next_look else now + self._pause()
 
     def took(self) -> list[float]:
         """See `sources.Source`."""
@@ -189,8 +228,13 @@ class SocketSource:
         told = self._known
         if told is None:
             return as_of, _EVERYTHING
-        seen, self._seen = self._seen or self._news(told), None
-        return (as_of, _NOTHING) if seen is None else (seen.as_of, self._found(told, seen.probe))
+        gathered = self._gathering if self._gathering is not None and self._gathering.done else None
+        seen, self._seen = None if gathered else self._seen, None  # what was seen before the last page is not all
+        seen = seen or self._news(told)
+        found = _NOTHING if seen is None else self._found(told, seen.probe)
+        if gathered and found is not _EVERYTHING:
+            found = self._gathered(told, gathered.read)
+        return as_of if seen is None else seen.as_of, found
 
     def _found(self, told: known.Known, probe: rows.Probe) -> _Found:
         parts: list[rows.Decoded] = []
@@ -205,6 +249,8 @@ class SocketSource:
                 break
             left, fresh = self._listing(told)
             told.forget(left)
+            if self._gathering is not None:
+                self._gathering.read.forget(left)
             gone += left
             parts += self._fetch(told, fresh)
             probe = self._probe(told)
@@ -287,7 +333,37 @@ class SocketSource:
             parts += [rows.decode(page) for page in self._pages("rows", partial(rows.chosen, table, chunk))]
         for part in parts:
             told.put(part)
+            if self._gathering is not None:
+                self._gathering.read.put(part)
         return parts
+
+    # The whole table ------------------------------------------------------------------------------------------------
+
+    def _page_at(self) -> float:
+        """When the next page may be read, in monotonic s."""
+        return math.inf if self._gathering is None or self._gathering.done else self._gathering.next_at
+
+    def _read_on(self) -> bool:
+        """Read a page; whether that was not all."""
+        gathering, busy = self._gathering, self._wdb.busy
+        try:
+            page = None if gathering is None else next(gathering.pages, None)
+        except (Cut, Refused):  # the columns changed: the next poll reads everything anew
+            self._table = self._known = None
+            return False
+        except SourceUnavailable as error:
+            self._trouble = error
+            return False
+        if gathering is not None:
+            gathering.add(page, self._wdb.busy - busy, self._clock.monotonic())
+        return page is not None
+
+    def _gathered(self, told: known.Known, read: Gathering) -> _Found:
+        """The whole table as it is told now."""
+        self._fetch(told, read.missing(told.ids))
+        decoded = read.decoded(told.ids)
+        self._known, self._gathering = known.Known(decoded, self._own), None
+        return _Found(decoded, whole=True)
 
     def _pages(self, kind: str, sql: Callable[[int, int], str]) -> Iterator[list[dict[str, object]]]:
         """The answers to `sql(after, limit)` from the lowest id on. The limit is halved when an answer is cut and grows again

@@ -33,7 +33,7 @@ RETRY_HIGHEST: Final = 60.0
 
 
 class Source(Protocol):
-    """Where rows come from. Every method but `moved`, `took`, `wait` and `close` raises SourceUnavailable(state, sentence)."""
+    """Where rows come from. Every method but `gather`, `moved`, `took`, `wait` and `close` raises SourceUnavailable(state, sentence)."""
 
     @property
     def kind(self) -> SourceKind:
@@ -53,6 +53,13 @@ class Source(Protocol):
 
     def poll(self) -> Reading | None:
         """What moved since the last read() or poll(), whole or in part; None: nothing but keepalives moved."""
+
+    @property
+    def gathering(self) -> bool:
+        """Whether the whole table is being gathered."""
+
+    def gather(self) -> None:
+        """Begin to read every row, bit by bit while it waits: the poll() that comes to the end returns all. Nothing is raised."""
 
     def moved(self) -> bool:
         """Whether anything, a keepalive too, may have been written since the last read() or poll(); nothing is raised."""
@@ -130,6 +137,15 @@ class AutoSource:
             raise why
         self._current = self._file
         return reading
+
+    @property
+    def gathering(self) -> bool:
+        """See Source."""
+        return self._current.gathering
+
+    def gather(self) -> None:
+        """See Source."""
+        self._current.gather()
 
     def moved(self) -> bool:
         """See Source."""

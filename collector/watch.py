@@ -3,8 +3,8 @@
 The deciding is `compose.sayings` and `cadence.Plan`; here they meet the source and the outbox.
 
 Rules
- * A look is whole where a full is due, where none of this boot was said, where a gap is owed, or where something was
-   dropped unsent and nothing waits any more.
+ * A look is whole where none of this boot was said, where a gap is owed, or where something was dropped unsent and nothing
+   waits any more. Where a full is due the table is gathered: nobody waits for it, and all that moves would have to.
  * A gap's full is tried again at most once per poll_interval: where the disk or NATS refuses it, trying faster helps nobody.
 """
 
@@ -19,7 +19,7 @@ from shared.telemetry import Telemetry
 
 from .cadence import Due, Plan
 from .compose import Composer, Saying, sayings
-from .lookout import Finding, Lookout
+from .lookout import Depth, Finding, Lookout
 from .outbox import Outbox
 from .sources import Source
 from .spool import Item, SpoolFailed
@@ -76,15 +76,16 @@ class Watch:
         now = self._clock.monotonic()
         due, late = self._plan.due(now), self._plan.late(now)
         gap = self._outbox.gap and now >= self._said.gap_full_at
-        full = due.full or not self._said.full or self._outbox.owes_full
-        finding = self._lookout.look(whole=full or gap, quiet=due.beat or full or gap, late=late)
+        at_once = gap or not self._said.full or self._outbox.owes_full
+        depth: Depth = "whole" if at_once else "gather" if due.full else "moved"
+        finding = self._lookout.look(depth, quiet=due.beat or depth != "moved", late=late)
         looked = self._clock.monotonic()
         said = sayings(
             whole=finding.whole is not None,
             first=not self._said.full,
             gap=gap,
             news=bool(finding.changes or finding.keys),
-            full_due=full,
+            full_due=due.full or at_once,
             beat_due=due.beat or finding.turned,
         )
         for saying in said:

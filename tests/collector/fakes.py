@@ -39,6 +39,8 @@ class FakeSource:
         self.busy = 0.0
         self.stale = False  # as_of stands still: no commit
         self.then: Callable[[], None] | None = None  # happens once, after the next answer to poll() or keepalives()
+        self.pages = 0  # polls before the one by which all is gathered
+        self._gathers: int | None = None
         self._moved: set[int] = set()
         self._lock = threading.Lock()
 
@@ -57,16 +59,25 @@ class FakeSource:
     def read(self) -> Reading:
         with self._lock:
             self._ask("read")
-            self._moved.clear()
-            return self._reading(self.table, complete=True)
+            return self._whole()
 
     def poll(self) -> Reading | None:
         with self._lock:
             self._ask("poll")
+            if self._gathers == 0:
+                return self._whole()
+            self._gathers = self._gathers and self._gathers - 1
             moved, self._moved = self._moved, set()
             answer = self._reading(moved, complete=False) if moved else None
         self._happen()
         return answer
+
+    @property
+    def gathering(self) -> bool:
+        return self._gathers is not None
+
+    def gather(self) -> None:
+        self._gathers = self.pages if self._gathers is None else self._gathers
 
     def moved(self) -> bool:
         return not self.stale
@@ -107,6 +118,11 @@ class FakeSource:
         if not self.stale:
             self.as_of = self.clock.now_ms()
 
+    def _whole(self) -> Reading:
+        self._moved.clear()
+        self._gathers = None
+        return self._reading(self.table, complete=True)
+
     def _reading(self, ids: Iterable[int], *, complete: bool) -> Reading:
         numbers = list(ids)
         rows = tuple(self.table[number] for number in numbers if number in self.table)
@@ -141,6 +157,12 @@ class FakeKeysFile:
 
     def stirred(self) -> bool:
         return self._seen != self._keys.version
+
+    def doubt(self) -> None:
+        pass
+
+    def all(self) -> tuple[KeyEntry, ...]:
+        return self._keys.entries
 
     def read_if_changed(self) -> Keys | None:
         self.state, self.error = self._keys.state, self._keys.error

@@ -95,6 +95,23 @@ def test_the_file_is_read_when_it_changed_and_the_key_is_in_nothing_that_stays(t
     assert file.read_if_changed() == clientkeys.Keys((), 0)
 
 
+def test_a_file_in_doubt_is_read_whatever_its_time_says_and_told_where_it_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "client.keys"
+    path.write_bytes(b"001 web any k\n")
+    file = clientkeys.KeysFile(path)
+    file.read_if_changed()
+    written_at = path.stat().st_mtime_ns
+    file.doubt()
+    assert file.read_if_changed() is None
+    path.write_bytes(b"002 web any k\n")
+    os.utime(path, ns=(0, written_at))
+    assert file.read_if_changed() is None, "it seems to be as it was"
+    assert file.all() == (entry(1),)
+    file.doubt()
+    assert file.read_if_changed() == clientkeys.Keys((entry(2),), 0)
+    assert file.all() == (entry(2),)
+
+
 def test_a_file_that_is_being_written_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "client.keys"
     path.write_bytes(b"001 web any k\n")

@@ -114,7 +114,7 @@ class Rig:
         self.thread: threading.Thread | None = None
 
     def read(self) -> None:
-        lookout = Lookout(self.source, FakeKeys().open, self.clock, guard(SOURCE, "collector"), self.telemetry)
+        lookout = Lookout(self.source, FakeKeys().open(), self.clock, guard(SOURCE, "collector"), self.telemetry)
         plan = Plan(self.clock.monotonic(), 0.1, 3600.0)
         traces = untraced(self.clock)
         watch = Watch(self.source, lookout, self.composer, self.outbox, plan, self.clock, self.telemetry, 0.1, lambda _: None, traces)

@@ -49,7 +49,7 @@ class Rig:
         backoff = Backoff(highest=POLL, jitter=lambda: 1.0)
         self.lookout = Lookout(
             self.source,
-            self.keys.open,
+            self.keys.open(),
             self.clock,
             guard(SOURCE, "collector", clock=self.clock, backoff=backoff),
             self.telemetry,
@@ -196,6 +196,22 @@ def test_a_period_that_was_learnt_outlives_the_process(rig: Rig) -> None:
     assert rig.spool.period == 10_000, "who has learnt nothing forgets nothing"
 
 
+def test_a_full_is_gathered_while_what_moves_is_told(rig: Rig) -> None:
+    """Who is quiet is asked before the first page, and not again until all is there."""
+    rig.step()
+    rig.source.pages = 3
+    rig.source.asked.clear()
+    assert kinds(rig.step(FULL)) == ["beat"]
+    rig.source.put(agent(2, "disconnected", code=3))
+    assert kinds(rig.step(0.1)) == ["delta"]
+    assert kinds(rig.step(POLL)) == ["beat"]
+    (full,) = rig.step(0.1)
+    assert (full.kind, [row.status for row in full.rows], [key.id for key in full.keys]) == ("full", ["active", "disconnected"], [1, 2])
+    assert rig.source.asked == ["keepalives", "poll", "poll", "poll", "poll"]
+    assert kinds(rig.step(POLL)) == ["beat"]
+    assert rig.source.asked[-2:] == ["keepalives", "poll"]
+
+
 def test_quiet_is_not_asked_of_a_source_that_shows_nothing_newer(rig: Rig) -> None:
     """The file between two commits: that nobody kept alive in it proves nothing."""
     rig.step()
@@ -252,8 +268,8 @@ def test_another_way_in_is_logged_and_told(rig: Rig, caplog: pytest.LogCaptureFi
 
 
 def test_rows_that_break_a_rule_are_counted_and_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    whole = rig.source.read
-    rig.source.read = lambda: dataclasses.replace(whole(), refused=2, refusal="a row is refused")  # type: ignore[method-assign]
+    whole = rig.source._whole
+    rig.source._whole = lambda: dataclasses.replace(whole(), refused=2, refusal="a row is refused")  # type: ignore[method-assign]
     rig.step()
     rig.step(FULL)
     assert rig.metric("wazuh_jetstream_collector_rows_refused_total") == 4

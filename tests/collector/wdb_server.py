@@ -36,6 +36,8 @@ class WdbServer:
         self.db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         self.requests: list[str] = []
         self.connections = 0
+        self.answered: Callable[[str], None] = lambda _: None
+        """Called with each request, when its answer is made and not sent yet: what is written there is not in it."""
         self._lock = threading.Lock()
         self._bent: list[Behaviour | None] = []
         self._open: list[socket.socket] = []
@@ -101,6 +103,7 @@ class WdbServer:
                 request = _exactly(connection, length).decode()
                 self.requests.append(request)
                 answer = self.answer(request)
+                self.answered(request)
                 bent = self._bent.pop(0) if self._bent else None
                 if bent:
                     bent(connection, request, answer)
