@@ -108,7 +108,7 @@ class KeysFile:
 
     def all(self) -> tuple[KeyEntry, ...]:
         """The entries as they were read last."""
-        return tuple(KeyEntry(*entry) for entry in msgpack.unpackb(self._packed))
+        return tuple(map(KeyEntry._make, msgpack.unpackb(self._packed)))
 
     def read_if_changed(self) -> Keys | None:
         """The entries, or None where they are as they were or cannot be read: `state` says which."""

@@ -239,13 +239,15 @@ class Decoded:
 
 def decode(answer: Iterable[Mapping[str, object] | Sequence[object]]) -> Decoded:
     """The rows in an answer: objects of the socket (a NULL is left out of them) or tuples of SQLite."""
-    many = [tuple(map(raw.get, NAMES)) if isinstance(raw, Mapping) else tuple(raw) for raw in answer]
-    if _are_in_order(many):
-        return Decoded(tuple(map(tuple.__new__, repeat(AgentRow), many)))  # as `_make` does, which is the half of it again
+    many = list(answer)
+    columns = _columns(many)
+    if _are_in_order(columns):
+        # As `_make` does, which is the half of it again.
+        return Decoded(tuple(map(tuple.__new__, repeat(AgentRow), zip(*columns, strict=True))))
     rows: list[AgentRow] = []
     unreadable: list[int] = []
     refused, refusal = 0, ""
-    for values in many:
+    for values in zip(*columns, strict=True):
         try:
             rows.append(_row(values))
         except ValueError as error:
@@ -268,11 +270,16 @@ def together(parts: Sequence[Decoded]) -> Decoded:
     )
 
 
-def _are_in_order(many: Sequence[Sequence[object]]) -> bool:
-    """Whether `_row` refuses none of them; it is asked where it may. At a third of the cost, by columns."""
-    columns = list(zip(*many, strict=True))
-    if not columns:
-        return True
+def _columns(many: Sequence[Mapping[str, object] | Sequence[object]]) -> Sequence[Sequence[object]]:
+    """The values of rows, a column for each of NAMES."""
+    if many and isinstance(many[0], Mapping):
+        answer = cast("Sequence[Mapping[str, object]]", many)
+        return [[row.get(name) for row in answer] for name in NAMES]
+    return list(zip(*cast("Sequence[Sequence[object]]", many), strict=True)) or [()] * len(NAMES)
+
+
+def _are_in_order(columns: Sequence[Sequence[object]]) -> bool:
+    """Whether `_row` refuses none of the rows in them; it is asked where it may. At a third of the cost."""
     ids, names, ips, statuses, codes, gone_at, keepalives, added, nodes = columns
     return (
         _are_numbers(ids, MAX_ID)
@@ -288,8 +295,8 @@ def _are_in_order(many: Sequence[Sequence[object]]) -> bool:
 def _are_numbers(column: Sequence[Any], highest: int, *, optional: bool = False) -> bool:
     kinds = set(map(type, column))
     if kinds <= {int}:
-        return bool(min(column) >= 0 and max(column) <= highest)
-    return optional and kinds <= {int, type(None)} and _are_numbers([0, *(value for value in column if value is not None)], highest)
+        return min(column, default=0) >= 0 and max(column, default=0) <= highest
+    return optional and kinds <= {int, type(None)} and _are_numbers([value for value in column if value is not None], highest)
 
 
 def _are_texts(column: Sequence[Any], optional: bool) -> bool:

@@ -141,7 +141,8 @@ def message_id(node: str, boot: int, seq: int, number: int) -> str:
 
 
 def _columns(s: Snapshot) -> dict[str, object]:
-    rows, keys = s.rows, s.keys
+    ids, names, ips, statuses, codes, gone_at, seen_at, added, nodes = _apart(s.rows, AgentRow)
+    key_ids, key_names, key_ips, removed = _apart(s.keys, KeyEntry)
     return {
         "v": SCHEMA_VERSION,
         "cluster": s.cluster,
@@ -158,20 +159,20 @@ def _columns(s: Snapshot) -> dict[str, object]:
         "source_state": s.source_state,
         "source_error": s.source_error,
         "db_version": s.db_version,
-        "row_id": [r.id for r in rows],
-        "row_name": [r.name for r in rows],
-        "row_ip": [r.ip for r in rows],
-        "row_status": bytes(CONNECTION_STATUSES.index(r.status) for r in rows),
-        "row_code": [r.code for r in rows],
-        "row_disconnection_time": [r.disconnection_time for r in rows],
-        "row_last_keepalive": [r.last_keepalive for r in rows],
-        "row_date_add": [r.date_add for r in rows],
-        "row_node_name": [r.node_name for r in rows],
+        "row_id": ids,
+        "row_name": names,
+        "row_ip": ips,
+        "row_status": bytes(map(CONNECTION_STATUSES.index, statuses)),
+        "row_code": codes,
+        "row_disconnection_time": gone_at,
+        "row_last_keepalive": seen_at,
+        "row_date_add": added,
+        "row_node_name": nodes,
         "gone": list(s.gone),
-        "key_id": [k.id for k in keys],
-        "key_name": [k.name for k in keys],
-        "key_ip": [k.ip for k in keys],
-        "key_removed": bytes(k.removed for k in keys),
+        "key_id": key_ids,
+        "key_name": key_names,
+        "key_ip": key_ips,
+        "key_removed": bytes(removed),
         "keys_gone": list(s.keys_gone),
         "keys_state": s.keys_state,
         "quiet_id": None if s.quiet is None else [q[0] for q in s.quiet],
@@ -181,6 +182,11 @@ def _columns(s: Snapshot) -> dict[str, object]:
         "digest": s.digest,
         "gap": s.gap,
     }
+
+
+def _apart(values: Sequence[AgentRow] | Sequence[KeyEntry], kind: type[AgentRow] | type[KeyEntry]) -> Sequence[Sequence[Any]]:
+    """A column for each field."""
+    return list(zip(*values, strict=True)) or [()] * len(kind._fields)
 
 
 # Decoding -----------------------------------------------------------------------------------------------------------
