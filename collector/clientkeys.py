@@ -16,6 +16,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
@@ -108,7 +109,8 @@ class KeysFile:
 
     def all(self) -> tuple[KeyEntry, ...]:
         """The entries as they were read last."""
-        return tuple(map(KeyEntry._make, msgpack.unpackb(self._packed)))
+        # As `_make` does, which is the half of it again.
+        return tuple(map(tuple.__new__, repeat(KeyEntry), msgpack.unpackb(self._packed)))
 
     def read_if_changed(self) -> Keys | None:
         """The entries, or None where they are as they were or cannot be read: `state` says which."""
