@@ -64,20 +64,25 @@ def _met_at(fleet: Fleet, home: Node, many: Sequence[Agent]) -> list[_Met]:
     ]
 
 
-def _undisputed(fleet: Fleet, node: Node, home: Node, found: Sequence[_Met]) -> list[_Met]:
+def _undisputed(fleet: Fleet, node: Node, home: Node, found: list[_Met]) -> list[_Met]:
     """Those of whom another node has no row, a blank one, or their own as it was copied (rule 3)."""
-    table = fleet.tables[node.node]
-    rows = table.rows.of([known.id for known, _ in found])
-    may_copy = fleet.named(home.node_name) is home
-    lag = claims.lag(fleet, node, home)
-
-    def is_copy(row: AgentRow, copied: Contact | None, own: Contact) -> bool:
-        named = may_copy and row.node_name == home.node_name and not claims.first_hand(node, row)
-        return named and copied is not None and copied[1] <= own[1] + lag
-
-    said = zip(found, rows, claims.contacts(node, table, rows), strict=True)
-    return [one for one, row, copied in said if row is None or _is_blank(row) or is_copy(row, copied, one[1])]
+    rows = fleet.tables[node.node].rows.of([known.id for known, _ in found])
+    said = [row for row in rows if row is not None and (row.status != "never_connected" or row.last_keepalive is not None or row.code)]
+    if not said:  # as on nearly every worker
+        return found
+    others = _others(fleet, node, home, found, said)
+    return [one for one in found if one[0].id not in others]
 
 
-def _is_blank(row: AgentRow) -> bool:
-    return row.status == "never_connected" and row.last_keepalive is None and not row.code
+def _others(fleet: Fleet, node: Node, home: Node, found: Sequence[_Met], said: Sequence[AgentRow]) -> set[int]:
+    """The ids whose rows are no copies of what their own node says."""
+    if fleet.named(home.node_name) is not home:
+        return {row.id for row in said}
+    lag, own = claims.lag(fleet, node, home), {known.id: contact[1] for known, contact in found}
+
+    def is_copy(row: AgentRow, copied: Contact | None) -> bool:
+        named = row.node_name == home.node_name and not claims.first_hand(node, row)
+        return named and copied is not None and copied[1] <= own[row.id] + lag
+
+    copied = claims.contacts(node, fleet.tables[node.node], said)
+    return {row.id for row, contact in zip(said, copied, strict=True) if not is_copy(row, contact)}
