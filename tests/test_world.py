@@ -339,6 +339,7 @@ def busy(seed: int, *, computed: bool = False, schema: Schema = "4.14") -> World
 
 
 @example(seed=3260, schema="4.14")  # a worker's stop, synced onto the row of an agent that lives on the master
+@example(seed=4458, schema="5.0")  # the same, where it has kept alive there since that row was last written as a whole
 @given(st.integers(0, 10**6), st.sampled_from(["4.2", "4.14", "5.0"]))
 @settings(max_examples=30, deadline=None)
 def test_the_writes_make_exactly_the_tables(seed: int, schema: Schema) -> None:

@@ -110,6 +110,8 @@ def _put_by_mark(world: World, worker: Node, marks: dict[int, str], touched: lis
     stamped = rows.columns(connecting.kept_alive(world, master), master.schema) | {"sync_status": rows.SYNCED}
     world.journal.bulk(master.name, world.now, unchanged, stamped)
     for number in _marked(marks, rows.SYNCREQ_STATUS):
+        if number in master.members and number in master.rows:  # its keepalives came one by one: the last of them stays
+            master.rows[number].last_keepalive = world.last_keepalive(master, master.rows[number])
         world.put(master, number, _status(worker.rows[number]), rows.SYNCED)
 
 
