@@ -140,3 +140,9 @@ def test_who_was_only_met_is_apart_in_a_decision(lab: Lab) -> None:
     later = [row(1, "active", KEEPALIVE + 10, node="w1", added=0), *(row(n, "never_connected", added=0) for n in (2, 3))]
     decision = lab.full("w1", later, NOW + 10)
     assert (decision.agents, [agent.contact for agent in decision.met]) == ((), [KEEPALIVE + 10])
+
+
+def test_nobody_is_at_ease_on_a_node_whose_name_another_has_too(lab: Lab) -> None:
+    """Nobody can tell whose copies are on the master."""
+    lab.fleet.nodes["w2"] = replace(lab.fleet.nodes["w2"], node_name="w1")
+    assert not calm.judge(lab.fleet, [3])
