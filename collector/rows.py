@@ -17,23 +17,20 @@ Rules
    shows what leaves the marks alone: a disconnection_time or a date_add that moved.
 """
 
-import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import repeat
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from shared.errors import SourceUnavailable
-from shared.models import CONNECTION_STATUSES, AgentRow, ConnectionStatus
+from shared.models import AgentRow, ConnectionStatus
+
+from . import rowcheck
 
 NAMES: Final = ("i", "n", "a", "s", "c", "d", "k", "t", "o")
 """id, name, ip, status, code, disconnection_time, last_keepalive, date_add, node_name in an answer."""
 
-MAX_ID: Final = 99_999_999  # 8 digits: wazuh/wazuh src/addagent/validate.c
-MAX_NAME: Final = 4096  # characters; Wazuh allows 128 (validate.c), its database any number
-MAX_TIME: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, which Wazuh itself writes for agent 0
-MAX_CODE: Final = 9  # Wazuh knows 0 to 5; the probe has one digit for it
 VERSION_5_0: Final = 500
 """What `Reading.db_version` says for 5.0, which has no metadata db_version but PRAGMA user_version 1."""
 
@@ -149,12 +146,12 @@ def _usual(table: Schema, usual: Mark) -> str:
 def _named(table: Schema) -> str:
     whens = " ".join(f"when '{status}' then {base}" for status, base in _BASES.items())
     status = f"case connection_status {whens} else {_BASES['never_connected']} end"
-    return f"cast(id*{_MARKS}+({status})+max(0,min({table.code},{MAX_CODE}))+{_OWN}*{table.is_own} as integer)"
+    return f"cast(id*{_MARKS}+({status})+max(0,min({table.code},{rowcheck.MAX_CODE}))+{_OWN}*{table.is_own} as integer)"
 
 
 def _quoted(text: str) -> str:
     """A text as SQL that no character of it can leave; a blob, which equals no text, for one that no row can hold."""
-    return f"cast(x'{text.encode().hex()}' as text)" if _is_text(text) else "x''"
+    return f"cast(x'{text.encode().hex()}' as text)" if rowcheck.is_text(text) else "x''"
 
 
 def _db_version(user_version: object, metadata_version: object) -> int:
@@ -240,8 +237,8 @@ class Decoded:
 def decode(answer: Iterable[Mapping[str, object] | Sequence[object]]) -> Decoded:
     """The rows in an answer: objects of the socket (a NULL is left out of them) or tuples of SQLite."""
     many = list(answer)
-    columns = _columns(many)
-    if _are_in_order(columns):
+    columns = rowcheck.columns(many, NAMES)
+    if rowcheck.are_in_order(columns):
         # As `_make` does, which is the half of it again.
         return Decoded(tuple(map(tuple.__new__, repeat(AgentRow), zip(*columns, strict=True))))
     rows: list[AgentRow] = []
@@ -249,11 +246,11 @@ def decode(answer: Iterable[Mapping[str, object] | Sequence[object]]) -> Decoded
     refused, refusal = 0, ""
     for values in zip(*columns, strict=True):
         try:
-            rows.append(_row(values))
+            rows.append(rowcheck.row(values))
         except ValueError as error:
             refused += 1
             refusal = refusal or f"a row of Wazuh's table of agents is refused: {error}"
-            if _is_id(values[0]):
+            if rowcheck.is_id(values[0]):
                 unreadable.append(cast("int", values[0]))
     return Decoded(tuple(rows), tuple(unreadable), refused, refusal)
 
@@ -268,95 +265,6 @@ def together(parts: Sequence[Decoded]) -> Decoded:
         sum(part.refused for part in parts),
         next((part.refusal for part in parts if part.refusal), ""),
     )
-
-
-def _columns(many: Sequence[Mapping[str, object] | Sequence[object]]) -> Sequence[Sequence[object]]:
-    """The values of rows, a column for each of NAMES."""
-    if many and isinstance(many[0], Mapping):
-        answer = cast("Sequence[Mapping[str, object]]", many)
-        return [[row.get(name) for row in answer] for name in NAMES]
-    return list(zip(*cast("Sequence[Sequence[object]]", many), strict=True)) or [()] * len(NAMES)
-
-
-def _are_in_order(columns: Sequence[Sequence[object]]) -> bool:
-    """Whether `_row` refuses none of the rows in them; it is asked where it may. At a third of the cost."""
-    ids, names, ips, statuses, codes, gone_at, keepalives, added, nodes = columns
-    return (
-        _are_numbers(ids, MAX_ID)
-        and 0 not in ids
-        and all(_are_texts(texts, optional) for texts, optional in ((names, False), (ips, True), (nodes, True), (statuses, False)))
-        and set(statuses) <= set(CONNECTION_STATUSES)
-        and _are_numbers(codes, MAX_CODE, optional=True)
-        and _are_numbers(keepalives, MAX_TIME, optional=True)
-        and _are_numbers((*gone_at, *added), MAX_TIME)
-    )
-
-
-def _are_numbers(column: Sequence[Any], highest: int, *, optional: bool = False) -> bool:
-    kinds = set(map(type, column))
-    if kinds <= {int}:
-        return min(column, default=0) >= 0 and max(column, default=0) <= highest
-    return optional and kinds <= {int, type(None)} and _are_numbers([value for value in column if value is not None], highest)
-
-
-def _are_texts(column: Sequence[Any], optional: bool) -> bool:
-    """Plain texts; others are looked at one by one."""
-    texts = [value for value in column if value is not None] if optional else column
-    return set(map(type, texts)) <= {str} and all(map(str.isascii, texts)) and max(map(len, texts), default=0) <= MAX_NAME
-
-
-def _row(values: Sequence[object]) -> AgentRow:
-    number, name, ip, status, code, gone_at, keepalive, added, node = values
-    if (
-        _is_id(number)
-        and _is_text(name)
-        and (ip is None or _is_text(ip))
-        and status in CONNECTION_STATUSES
-        and (code is None or _is_number(code, MAX_CODE))
-        and _is_number(gone_at, MAX_TIME)
-        and (keepalive is None or _is_number(keepalive, MAX_TIME))
-        and _is_number(added, MAX_TIME)
-        and (node is None or _is_text(node))
-    ):
-        return AgentRow(*cast("tuple[int, str, str | None, ConnectionStatus, int | None, int, int | None, int, str | None]", values))
-    raise ValueError(_complaint(values))
-
-
-def _complaint(values: Sequence[object]) -> str:
-    """What is wrong with a row that is not in order: the first thing."""
-    number, name, ip, status, code, gone_at, keepalive, added, node = values
-    if not _is_id(number):
-        return f"id {_shown(number)} is not a number from 1 to {MAX_ID}"
-    if status not in CONNECTION_STATUSES:
-        return f"agent {number} has the unknown status {_shown(status)}"
-    for what, text in (("ip", ip), ("node_name", node), ("name", name)):
-        if not (_is_text(text) or (text is None and what != "name")):
-            return f"agent {number} has {what} {_shown(text)}, which is not a text of at most {MAX_NAME} characters"
-    if code is not None and not _is_number(code, MAX_CODE):
-        return f"agent {number} has status_code {_shown(code)}, which is not a number from 0 to {MAX_CODE}"
-    times = {"disconnection_time": gone_at, "date_add": added, "last_keepalive": keepalive}
-    what = next(
-        name for name, value in times.items() if not _is_number(value, MAX_TIME) and (value is not None or name != "last_keepalive")
-    )
-    return f"agent {number} has {what} {_shown(times[what])}, which is not a number from 0 to {MAX_TIME}"
-
-
-def _is_id(value: object) -> bool:
-    return type(value) is int and 0 < value <= MAX_ID
-
-
-def _is_number(value: object, highest: int) -> bool:
-    return type(value) is int and 0 <= value <= highest
-
-
-def _is_text(value: object) -> bool:
-    if type(value) is not str or len(value) > MAX_NAME:
-        return False
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)  # half a surrogate pair is no text
-
-
-def _shown(value: object) -> str:
-    return ascii(reprlib.repr(value))[1:-1]
 
 
 # The probe ----------------------------------------------------------------------------------------------------------
@@ -407,13 +315,13 @@ def parse_probe(ranges: Ranges, usual: Mark) -> Probe:
         except ValueError:
             raise _no_probe(text) from None
     count, id_sum, times = totals
-    # A code that Wazuh does not know is shown as MAX_CODE, which may be the usual one; an id that no agent can have is nobody's.
-    unlike = frozenset(name for name in names if apart(name)[1] != usual and _MARKS <= name < _MARKS * (MAX_ID + 1))
+    # A code that Wazuh does not know is shown as rowcheck.MAX_CODE, which may be the usual one; an id that no agent can have is nobody's.
+    unlike = frozenset(name for name in names if apart(name)[1] != usual and _MARKS <= name < _MARKS * (rowcheck.MAX_ID + 1))
     return Probe(count, id_sum, times, unlike, ranges)
 
 
 def _no_probe(text: object) -> SourceUnavailable:
-    return SourceUnavailable("garbled", f"wazuh-db answered a probe with {_shown(text)}; is another program at its socket?")
+    return SourceUnavailable("garbled", f"wazuh-db answered a probe with {rowcheck.shown(text)}; is another program at its socket?")
 
 
 def moved(old: Probe, new: Probe) -> Moved:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import rows, wdb
+from collector import rowcheck, rows, wdb
 from collector.gather import Gathering
 from collector.rows import Decoded, Reading
 from collector.socketsource import SocketSource
@@ -164,7 +164,7 @@ def test_who_left_while_its_page_was_read_and_came_before_a_probe_is_there(serve
 
 
 def test_a_row_that_is_refused_is_told_as_unreadable(server: WdbServer, source: SocketSource) -> None:
-    server.execute("update agent set name = ? where id = 6", "x" * (rows.MAX_NAME + 1))
+    server.execute("update agent set name = ? where id = 6", "x" * (rowcheck.MAX_NAME + 1))
     wait(source)
     whole = source.poll()
     assert whole is not None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import ossecconf, rows, wdb
+from collector import ossecconf, rowcheck, rows, wdb
 from shared.errors import SourceUnavailable
 from shared.models import CONNECTION_STATUSES
 from tests.collector import schemas
@@ -19,9 +19,9 @@ def a_table_of_everything(version: str) -> Table:
     database, schema = make(version)
     have = {name for (name,) in database.execute(rows.COLUMNS)}
     names = [name for name in ("status_code", "disconnection_time", "node_name") if name in have]
-    values = product(CONNECTION_STATUSES, (0, 4, rows.MAX_CODE, None), (0, 1_800_000_000, None), ("node01", "worker1", None))
+    values = product(CONNECTION_STATUSES, (0, 4, rowcheck.MAX_CODE, None), (0, 1_800_000_000, None), ("node01", "worker1", None))
     for step, (status, code, time, node) in enumerate(values):
-        number = rows.MAX_ID - 7 * step
+        number = rowcheck.MAX_ID - 7 * step
         database.execute(schemas.INSERT, schemas.agent(number, status))
         of = {"status_code": code, "disconnection_time": time, "node_name": node}
         for name in names:
@@ -119,26 +119,26 @@ def test_what_is_shown_and_no_probe_is_garbled(texts: rows.Ranges) -> None:
     assert caught.value.state == "garbled"
 
 
-@given(st.sets(st.integers(1, rows.MAX_ID), max_size=40), st.integers(1, 8))
+@given(st.sets(st.integers(1, rowcheck.MAX_ID), max_size=40), st.integers(1, 8))
 def test_no_range_holds_more_names_than_it_may_and_none_is_in_vain(ids: set[int], most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "NAMED", most)
         ranges = rows.probe_ranges({rows.named(number, 79) for number in ids})
     assert [after for after, _ in ranges] == [0, *(up_to for _, up_to in ranges[:-1])]
     assert ranges[-1][1] is None
-    held = [sum(after < number <= (up_to or rows.MAX_ID) for number in ids) for after, up_to in ranges]
+    held = [sum(after < number <= (up_to or rowcheck.MAX_ID) for number in ids) for after, up_to in ranges]
     assert held[:-1] == [most] * (len(held) - 1)
     assert held[-1] <= most
     assert held == [0] or all(held)
 
 
 def test_an_answer_has_room_for_nearly_as_many_names_again() -> None:
-    longest = len(f"{rows.named(rows.MAX_ID, MARKS[-1])},")
+    longest = len(f"{rows.named(rowcheck.MAX_ID, MARKS[-1])},")
     assert rows.NAMED * longest < 0.51 * wdb.MAX_ANSWER
 
 
-@pytest.mark.parametrize("usual", [0, rows.MAX_CODE])
-@pytest.mark.parametrize(("before", "after"), [(0, 12), (12, 0), (3, 12), (12, 3), (0, rows.MAX_CODE), (rows.MAX_CODE, 0)])
+@pytest.mark.parametrize("usual", [0, rowcheck.MAX_CODE])
+@pytest.mark.parametrize(("before", "after"), [(0, 12), (12, 0), (3, 12), (12, 3), (0, rowcheck.MAX_CODE), (rowcheck.MAX_CODE, 0)])
 def test_a_code_that_wazuh_does_not_know_is_told_as_moved(before: int, after: int, usual: rows.Mark) -> None:
     database, _ = table = make()
     database.executemany(schemas.INSERT, [schemas.agent(1), schemas.agent(2)])
@@ -184,7 +184,7 @@ def test_whatever_a_node_is_called_its_rows_are_told_from_others_by_a_plain_smal
     database.execute("update agent set node_name = ?", (held,))
     columns = [name for (name,) in database.execute(rows.COLUMNS)]
     schema = rows.schema(columns, 0, "7", own)
-    statement = rows.probe(schema, 79, rows.MAX_ID - 1, rows.MAX_ID)
+    statement = rows.probe(schema, 79, rowcheck.MAX_ID - 1, rowcheck.MAX_ID)
     assert all(" " <= character <= "~" and character != ";" for character in statement)
     assert len(f"global sql {statement}") <= wdb.MAX_REQUEST
     (row,) = read((database, schema)).rows
@@ -210,13 +210,13 @@ def test_the_sum_tells_what_the_marks_cannot() -> None:
     assert rows.moved(old, rows.Probe(2, 3, 10, frozenset({2_10}), ("2 3", "10 210"))) == rows.Moved()
 
 
-@given(st.dictionaries(st.integers(1, rows.MAX_ID), st.tuples(st.sampled_from(MARKS), st.sampled_from(MARKS))), st.sampled_from(MARKS))
+@given(st.dictionaries(st.integers(1, rowcheck.MAX_ID), st.tuples(st.sampled_from(MARKS), st.sampled_from(MARKS))), st.sampled_from(MARKS))
 def test_exactly_the_agents_whose_mark_moved_are_named(marks: dict[int, tuple[rows.Mark, rows.Mark]], usual: rows.Mark) -> None:
     old, new = (unlike({number: pair[at] for number, pair in marks.items()}, usual) for at in (0, 1))
     moved = rows.moved(rows.Probe(len(marks), sum(marks), 0, old), rows.Probe(len(marks), sum(marks), 0, new))
     assert moved == rows.Moved(ids=tuple(sorted(number for number, (before, after) in marks.items() if before != after)))
 
 
-@pytest.mark.parametrize("name", [0, 99, -500, 1_00 * (rows.MAX_ID + 1), 10**30])
+@pytest.mark.parametrize("name", [0, 99, -500, 1_00 * (rowcheck.MAX_ID + 1), 10**30])
 def test_an_id_that_no_agent_can_have_is_not_asked_for(name: int) -> None:
-    assert rows.parse_probe((f"1 2 3 {name},{rows.named(rows.MAX_ID, 1)},{rows.named(1, 1)}",), 0).names == {9_999_999_901, 101}
+    assert rows.parse_probe((f"1 2 3 {name},{rows.named(rowcheck.MAX_ID, 1)},{rows.named(1, 1)}",), 0).names == {9_999_999_901, 101}
